@@ -1,0 +1,120 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .strictMemorySafety(),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableExperimentalFeature("Lifetimes"),
+]
+
+/// A target of the house: its one-line purpose stands beside its name in the list below.
+func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+func proof(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(
+        name: name, dependencies: dependencies + ["TestSupport"], swiftSettings: strict)
+}
+
+let package = Package(
+    name: "sluice",
+    products: [
+        .executable(name: "sluice", targets: ["sluice"]),
+        .library(name: "SluiceClient", targets: ["SluiceClient"]),
+    ],
+    dependencies: [],
+    targets: [
+        // C: the contract of each is its one header.
+        // Sockets, epoll, wake-ups and pinning, flat and free of policy.
+        .target(name: "CFabric", path: "CModules/CFabric", publicHeadersPath: "include"),
+        // LMDB behind opaque handles and negative error numbers.
+        .target(
+            name: "CLMDB", path: "CModules/CLMDB", publicHeadersPath: "include",
+            linkerSettings: [.linkedLibrary("lmdb")]),
+
+        // Core: values without I/O, clocks, logs or unseeded randomness.
+        // Ticks, ids, seeded random, slot tables, queues of actions.
+        room("Primitives"),
+        // What every byte on the wire means: layouts, byte order, typed messages, versions.
+        room("WireFormat", ["Primitives"]),
+        // How one transport connection talks: socklnd's acceptor, hello and framing.
+        room("LNDCore", ["Primitives", "WireFormat"]),
+        // How nodes exchange messages: NIDs, portals, match entries, PUT and GET, credits.
+        room("LNetCore", ["Primitives", "WireFormat", "LNDCore"]),
+        // How requests survive: imports, exports, XIDs, transnos, resend, replay, versions.
+        room("PtlRPCCore", ["Primitives", "WireFormat", "LNetCore"]),
+        // Who may touch what: lock resources, modes, conflicts, callbacks, replay.
+        room("LDLMCore", ["Primitives", "WireFormat"]),
+        // How a target drains, hands over and comes back: announce, gate, receipts, commit notice.
+        room("UpgradeCore", ["Primitives", "WireFormat"]),
+        // What a service reads and writes: tables, transactions, the overlay over the last commit.
+        room("StorageCore", ["Primitives"]),
+        // What the metadata server does with names, attributes and opens.
+        room("MetadataCore", ["Primitives", "WireFormat", "StorageCore"]),
+        // What an object server does with objects and their bytes.
+        room("ObjectCore", ["Primitives", "WireFormat", "StorageCore"]),
+        // What a client keeps and does: operations, locks, write-back cache, the gate.
+        room(
+            "ClientCore",
+            ["Primitives", "WireFormat", "LNetCore", "PtlRPCCore", "LDLMCore", "UpgradeCore"]),
+        // What one node is: the cores of a server or a client, composed.
+        room(
+            "NodeCore",
+            [
+                "Primitives", "WireFormat", "LNDCore", "LNetCore", "PtlRPCCore", "LDLMCore",
+                "UpgradeCore", "StorageCore", "MetadataCore", "ObjectCore", "ClientCore",
+            ]),
+
+        // Shell: threads, sockets, disks, clocks.
+        // One thread that polls descriptors, timers and mailboxes.
+        room("EventLoop", ["CFabric", "Primitives"]),
+        // Many non-blocking TCP connections on one event loop.
+        room("TCPTransport", ["CFabric", "EventLoop", "Primitives"]),
+        // The disk: LMDB and object files, group commits on a thread of their own.
+        room("Store", ["CLMDB", "CFabric", "Primitives", "StorageCore"]),
+        // A server or many clients as a running process.
+        room(
+            "NodeRuntime",
+            [
+                "CFabric", "EventLoop", "TCPTransport", "Store", "NodeCore", "Primitives",
+                "WireFormat", "LNetCore", "StorageCore", "UpgradeCore", "ClientCore",
+                "PtlRPCCore", "LDLMCore",
+            ]),
+        // The async Swift API of the file system.
+        room("SluiceClient", ["NodeRuntime", "NodeCore", "ClientCore", "WireFormat", "Primitives"]),
+        // The same cores in one deterministic process.
+        room(
+            "Simulator",
+            ["NodeCore", "Primitives", "WireFormat", "LNetCore", "StorageCore", "ClientCore"]),
+        // Generators and checkers that tests share.
+        room("TestSupport", ["Primitives", "WireFormat"]),
+
+        // Tools.
+        .executableTarget(
+            name: "sluice",
+            dependencies: ["SluiceClient", "NodeRuntime", "WireFormat", "Primitives"],
+            path: "Tools/sluice", swiftSettings: strict),
+
+        // Tests mirror the house.
+        proof("PrimitivesTests", ["Primitives"]),
+        proof("WireFormatTests", ["WireFormat"]),
+        proof("LNDCoreTests", ["LNDCore"]),
+        proof("LNetCoreTests", ["LNetCore"]),
+        proof("PtlRPCCoreTests", ["PtlRPCCore", "LNetCore"]),
+        proof("LDLMCoreTests", ["LDLMCore"]),
+        proof("UpgradeCoreTests", ["UpgradeCore"]),
+        proof("StorageCoreTests", ["StorageCore", "Store"]),
+        proof("MetadataCoreTests", ["MetadataCore", "StorageCore"]),
+        proof("ObjectCoreTests", ["ObjectCore", "StorageCore"]),
+        proof("ClientCoreTests", ["ClientCore"]),
+        proof("TCPTransportTests", ["TCPTransport", "EventLoop"]),
+        proof("NodeCoreTests", ["NodeCore", "Simulator"]),
+        proof("HouseTests", []),
+        proof("SluiceTests", ["SluiceClient"]),
+    ]
+)

@@ -1,0 +1,40 @@
+/// A first-in, first-out queue that keeps its memory: how cores hand actions and events upward.
+///
+/// Appending and taking are constant time; once it has grown to its working size it allocates no more.
+public struct Outbox<Element> {
+    @usableFromInline var elements: [Element?] = []
+    @usableFromInline var head = 0
+
+    public init() {}
+
+    @inlinable
+    public var isEmpty: Bool { head == elements.count }
+    @inlinable
+    public var count: Int { elements.count - head }
+
+    @inlinable
+    public mutating func append(_ element: Element) { elements.append(element) }
+
+    @inlinable
+    public mutating func popFirst() -> Element? {
+        guard head < elements.count else { return nil }
+        let element = elements[head]
+        elements[head] = nil
+        head += 1
+        if head == elements.count {
+            elements.removeAll(keepingCapacity: elements.count <= 4096)
+            head = 0
+        } else if head >= 1024, head * 2 >= elements.count {
+            elements.removeFirst(head)
+            head = 0
+        }
+        return element
+    }
+
+    public mutating func removeAll() {
+        elements.removeAll(keepingCapacity: true)
+        head = 0
+    }
+}
+
+extension Outbox: Sendable where Element: Sendable {}

@@ -1,0 +1,1 @@
+// The purpose of this target stands in Package.swift.
