@@ -1,0 +1,195 @@
+/// Every answer that travels between nodes, as a typed value. An error reply has `.empty`.
+public enum ReplyBody: Equatable, Sendable {
+    case empty
+    case connect(ConnectReply)
+    case enqueue(EnqueueReply)
+    /// The answer to a blocking AST by a client that is prepared at once.
+    case receipt(UpgradeReceipt)
+    case attributes(AttributesReply)
+    case open(OpenReply)
+    case readdir(ReaddirReply)
+    case read(ObjectReadReply)
+    case objectAttributes(ObjectAttributes)
+    case upgradeStarted(UpgradeEpoch)
+    case upgradeStatus(UpgradeStatusReply)
+    case audit(AuditReadReply)
+
+    var bufferCount: Int {
+        switch self {
+        case .empty: 1
+        case .connect, .enqueue, .read: 3
+        default: 2
+        }
+    }
+
+    /// Bytes that go to the requester's sink by bulk PUT before this reply; nil where none do.
+    public var bulkData: [UInt8]? {
+        if case .read(let read) = self, read.travelsByBulk { return read.data }
+        return nil
+    }
+
+    /// Appends the whole message; `trailer` goes behind it where one is due.
+    public func encode(
+        header: PtlRPCBody, version: ProtocolVersion, trailer: ReplyTrailer? = nil,
+        into writer: inout WireWriter
+    ) {
+        var message = LustreMessageEncoder(
+            bufferCount: bufferCount + (trailer == nil ? 0 : 1), into: &writer)
+        message.buffer(into: &writer) { header.encode(into: &$0) }
+        switch self {
+        case .empty:
+            break
+        case .connect(let reply):
+            message.buffer(into: &writer) { reply.connectData.encode(into: &$0) }
+            message.buffer(into: &writer) { reply.encodeHello(into: &$0) }
+        case .enqueue(let enqueue):
+            var reply = enqueue.reply
+            reply.descriptor.resource.id = reply.descriptor.resource.id.spelled(in: version)
+            message.buffer(into: &writer) { reply.encode(into: &$0) }
+            message.buffer(into: &writer) { enqueue.valueBlock.encode(into: &$0) }
+        case .read(let reply):
+            message.buffer(into: &writer) { reply.encode(into: &$0, version) }
+            message.buffer(into: &writer) {
+                if !reply.travelsByBulk { $0.append(reply.data) }
+            }
+        default:
+            message.buffer(into: &writer) { encodeFlat(into: &$0, version) }
+        }
+        if let trailer { message.buffer(into: &writer) { trailer.encode(into: &$0) } }
+    }
+
+    private func encodeFlat(into writer: inout WireWriter, _ version: ProtocolVersion) {
+        switch self {
+        case .receipt(let body): body.encode(into: &writer)
+        case .attributes(let body): body.encode(into: &writer, version)
+        case .open(let body): body.encode(into: &writer, version)
+        case .readdir(let body): body.encode(into: &writer, version)
+        case .objectAttributes(let body): body.encode(into: &writer, version)
+        case .upgradeStarted(let epoch): epoch.encode(into: &writer)
+        case .upgradeStatus(let body): body.encode(into: &writer)
+        case .audit(let body): body.encode(into: &writer)
+        case .empty, .connect, .enqueue, .read:
+            preconditionFailure("a message with buffers of its own is not flat")
+        }
+    }
+
+    /// Reads the answer to a request of `opcode`. Error replies carry no body and read as `.empty`.
+    public init(
+        opcode: Opcode, status: Status, message: LustreMessage, bytes: RawSpan,
+        version: ProtocolVersion
+    ) throws(WireError) {
+        guard !status.isError else {
+            self = .empty
+            return
+        }
+        switch opcode {
+        case .ostConnect, .mdsConnect:
+            var data = try message.reader(1, in: bytes)
+            var hello = try message.reader(2, in: bytes)
+            self = .connect(try ConnectReply(data: &data, hello: &hello))
+        case .ldlmEnqueue:
+            var reader = try message.reader(1, in: bytes)
+            var value = try message.reader(2, in: bytes)
+            var reply = try LDLMReply.decode(from: &reader)
+            reply.descriptor.resource.id = reply.descriptor.resource.id.spelled(in: version)
+            self = .enqueue(
+                EnqueueReply(reply: reply, valueBlock: try OSTLVB.decode(from: &value)))
+        case .ldlmBlockingAST:
+            guard message.bufferCount > 1 else {
+                self = .empty
+                return
+            }
+            var reader = try message.reader(1, in: bytes)
+            self = .receipt(try UpgradeReceipt(from: &reader))
+        case .lookup, .getattr, .setattr, .mkdir:
+            var reader = try message.reader(1, in: bytes)
+            self = .attributes(try AttributesReply(from: &reader, version))
+        case .open:
+            var reader = try message.reader(1, in: bytes)
+            self = .open(try OpenReply(from: &reader, version))
+        case .readdir:
+            var reader = try message.reader(1, in: bytes)
+            self = .readdir(try ReaddirReply(from: &reader, version))
+        case .objectRead:
+            var reader = try message.reader(1, in: bytes)
+            var inline = try message.reader(2, in: bytes)
+            self = .read(try ObjectReadReply(from: &reader, inline: &inline))
+        case .objectGetattr:
+            var reader = try message.reader(1, in: bytes)
+            self = .objectAttributes(try ObjectAttributes(from: &reader, version))
+        case .upgradeStart:
+            var reader = try message.reader(1, in: bytes)
+            self = .upgradeStarted(try UpgradeEpoch(from: &reader))
+        case .upgradeStatus:
+            var reader = try message.reader(1, in: bytes)
+            self = .upgradeStatus(try UpgradeStatusReply(from: &reader))
+        case .auditRead:
+            var reader = try message.reader(1, in: bytes)
+            self = .audit(try AuditReadReply(from: &reader))
+        default:
+            self = .empty
+        }
+    }
+
+    /// Bytes for the reply data table: read back by `restored` in whatever build comes next.
+    public func saved(as opcode: Opcode, status: Status) -> [UInt8] {
+        var header = PtlRPCBody()
+        header.type = .reply
+        header.opcode = opcode
+        header.status = status
+        var writer = WireWriter()
+        encode(header: header, version: .v2, into: &writer)
+        return writer.bytes
+    }
+
+    /// What `saved` wrote.
+    public static func restored(
+        _ bytes: [UInt8]
+    ) throws(WireError) -> (opcode: Opcode, status: Status, body: ReplyBody) {
+        try RawSpan.over(bytes) {
+            (span: RawSpan) throws(WireError) -> (opcode: Opcode, status: Status, body: ReplyBody)
+            in
+            let message = try LustreMessage(parsing: span)
+            var reader = try message.reader(0, in: span)
+            let header = try PtlRPCBody(from: &reader)
+            let body = try ReplyBody(
+                opcode: header.opcode, status: header.status, message: message, bytes: span,
+                version: .v2)
+            return (header.opcode, header.status, body)
+        }
+    }
+}
+
+/// Behind every reply of a target that prepares for an upgrade: a lost notice costs one reply.
+public struct ReplyTrailer: Hashable, Sendable {
+    static let magic: UInt32 = 0x5A1C_E006
+    public static let encodedSize = 24
+
+    public var epoch: UpgradeEpoch
+    public var admission: AdmissionState
+
+    public init(epoch: UpgradeEpoch, admission: AdmissionState) {
+        self.epoch = epoch
+        self.admission = admission
+    }
+
+    func encode(into writer: inout WireWriter) {
+        writer.u32(Self.magic)
+        writer.u8(admission.rawValue)
+        writer.zeros(3)
+        epoch.encode(into: &writer)
+    }
+
+    /// The trailer of a reply, where its last buffer is one.
+    public init?(body: ReplyBody, message: LustreMessage, bytes: RawSpan) {
+        guard message.bufferCount == body.bufferCount + 1,
+            message.length(message.bufferCount - 1) == Self.encodedSize,
+            var reader = try? message.reader(message.bufferCount - 1, in: bytes),
+            (try? reader.u32()) == Self.magic, let raw = try? reader.u8(),
+            let admission = AdmissionState(rawValue: raw), (try? reader.reserved(3)) != nil,
+            let epoch = try? UpgradeEpoch(from: &reader)
+        else { return nil }
+        self.epoch = epoch
+        self.admission = admission
+    }
+}
