@@ -1,3 +1,5 @@
+internal import WireFormat
+
 /// A hash index over the places of an array: chains of indices, no element of its own.
 ///
 /// The caller compares the elements along a chain; hashes are kept, so growing needs no element.
@@ -86,5 +88,17 @@ struct WordHash {
         var z = state
         z = (z ^ (z >> 30)) &* 0x94D0_49BB_1331_11EB
         return UInt32(truncatingIfNeeded: z ^ (z >> 31))
+    }
+}
+
+extension ResourceID {
+    /// Where a `ChainedIndex` keeps what has this name.
+    var chainHash: UInt32 {
+        var hash = WordHash()
+        hash.combine(name0)
+        hash.combine(name1)
+        hash.combine(name2)
+        hash.combine(name3)
+        return hash.value
     }
 }

@@ -47,16 +47,7 @@ extension LockServer {
 
     // MARK: Resources
 
-    private static func hash(_ id: ResourceID) -> UInt32 {
-        var hash = WordHash()
-        hash.combine(id.name0)
-        hash.combine(id.name1)
-        hash.combine(id.name2)
-        hash.combine(id.name3)
-        return hash.value
-    }
-
-    func find(_ id: ResourceID) -> Int32? { find(id, hash: Self.hash(id)) }
+    func find(_ id: ResourceID) -> Int32? { find(id, hash: id.chainHash) }
 
     private func find(_ id: ResourceID, hash: UInt32) -> Int32? {
         var at = byName.first(hash)
@@ -68,7 +59,7 @@ extension LockServer {
     }
 
     mutating func findOrMake(_ id: ResourceID) -> Int32 {
-        let hash = Self.hash(id)
+        let hash = id.chainHash
         if let found = find(id, hash: hash) { return found }
         let place: Int32
         if firstFreeResource >= 0 {
