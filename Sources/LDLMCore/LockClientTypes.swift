@@ -1,0 +1,85 @@
+public import Primitives
+public import WireFormat
+
+/// Whether a lock is at hand.
+@frozen
+public enum LockAcquisition: Hashable, Sendable, BitwiseCopyable {
+    /// Held: use it and release it.
+    case granted(SlotHandle)
+    /// Asked for: `.wake` follows, and the operation holds the lock from then on; or `.failed`.
+    case pending(SlotHandle)
+}
+
+/// What the owner of a lock cache has to do, in this order.
+public enum LockClientAction: Hashable, Sendable, BitwiseCopyable {
+    /// Send an enqueue; `info` tells what it says, the handle's `rawValue` is the client cookie.
+    case enqueue(SlotHandle)
+    /// Write back and drop what is cached under the lock, then call `flushed`.
+    case flushAndCancel(SlotHandle)
+    /// Send a cancel. The lock itself is gone from the cache.
+    case cancel(serverCookie: UInt64)
+    /// The lock is granted; this operation holds a reference to it.
+    case wake(operation: UInt64, lock: SlotHandle)
+    /// The lock will not be granted; a negative error number as Lustre has it.
+    case failed(operation: UInt64, error: Int32)
+    /// The lock is gone without a cancel: drop what is cached under it, dirty or not.
+    case lost(SlotHandle)
+}
+
+/// What a message about a lock came to.
+public enum LockEventResult: Hashable, Sendable, BitwiseCopyable {
+    case applied
+    /// No such lock, any more: nothing was done. A blocking AST is answered with -EINVAL.
+    case unknown
+    /// The server granted less than was asked for, or what makes no sense: nothing was done.
+    case refused
+}
+
+/// A lock as the cache knows it.
+@frozen
+public struct ClientLockInfo: Hashable, Sendable, BitwiseCopyable {
+    /// The life of a lock in the cache.
+    public enum State: UInt8, Hashable, Sendable, BitwiseCopyable {
+        /// Asked for, no answer yet.
+        case enqueuing
+        /// The server said to wait.
+        case waiting
+        /// In use, or cached for later use.
+        case granted
+        /// On its way out: what is cached under it is being written back.
+        case cancelling
+    }
+
+    public var handle: SlotHandle
+    public var state: State
+    public var resource: ResourceID
+    /// Granted mode and policy, or those asked for.
+    public var mode: LockMode
+    public var policy: LockPolicy
+    /// What the enqueue carries.
+    public var flags: LockFlags
+    /// 0 while the server's answer is not known.
+    public var serverCookie: UInt64
+    /// Operations that hold it now.
+    public var userCount: Int
+    /// The server wants it back.
+    public var isCalledBack: Bool
+
+    public var descriptor: LockDescriptor {
+        let isGranted = state == .granted || state == .cancelling
+        return LockDescriptor(
+            resource: resource, requestedMode: mode, grantedMode: isGranted ? mode : nil,
+            policy: policy)
+    }
+}
+
+/// A lock that the next instance of the target must hear about.
+@frozen
+public struct LockReplay: Hashable, Sendable, BitwiseCopyable {
+    public var lock: SlotHandle
+    public var descriptor: LockDescriptor
+    public var isGranted: Bool
+
+    /// The flags of the enqueue that replays it.
+    public var flags: LockFlags { isGranted ? [.replay, .blockGranted] : [.replay, .blockWait] }
+}

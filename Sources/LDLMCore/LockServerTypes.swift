@@ -1,0 +1,134 @@
+public import Primitives
+public import WireFormat
+
+/// What an enqueue came to.
+@frozen
+public struct EnqueueResult: Hashable, Sendable, BitwiseCopyable {
+    /// What became of the lock.
+    public enum Outcome: Hashable, Sendable, BitwiseCopyable {
+        /// It is granted, with `mode` and `policy`.
+        case granted
+        /// It waits; a completion AST will follow.
+        case waiting
+        /// It would have waited and was asked not to: ELDLM_LOCK_WOULDBLOCK.
+        case wouldBlock
+        /// The namespace is sealed: nothing happens here any more.
+        case sealed
+        /// It is refused.
+        case refused(EnqueueRefusal)
+    }
+
+    public var outcome: Outcome
+    /// The server's cookie is its `rawValue`; 0 where there is no lock.
+    public var lock: SlotHandle
+    /// Granted mode, or the one asked for while waiting.
+    public var mode: LockMode
+    /// Granted policy; its extent may have grown.
+    public var policy: LockPolicy
+    /// blockGranted or blockWait, lockChanged, astSent.
+    public var flags: LockFlags
+
+    static func without(
+        _ outcome: Outcome, mode: LockMode, policy: LockPolicy
+    ) -> EnqueueResult {
+        EnqueueResult(
+            outcome: outcome, lock: SlotHandle(rawValue: 0), mode: mode, policy: policy, flags: [])
+    }
+}
+
+/// Why an enqueue is refused.
+public enum EnqueueRefusal: Hashable, Sendable, BitwiseCopyable {
+    /// The namespace holds as many locks as it may: -EINPROGRESS, try again later.
+    case full
+    /// Types other than plain and extent, or a range that ends before it starts: -EPROTO.
+    case badPolicy
+    /// The cookie names another lock of this client already: -EPROTO.
+    case cookieReused
+    /// A replay of a granted lock for which no reservation stands: the client has lost it.
+    case notReserved
+    /// A replay of a granted lock that excludes one granted already: the client lies or is lost.
+    case conflictingReplay
+}
+
+/// What a cancel or a downgrade came to.
+public enum CancelResult: Hashable, Sendable, BitwiseCopyable {
+    /// Done; the resource it was on.
+    case done(ResourceID)
+    /// No such lock: cancelled already, or never given. Harmless.
+    case unknown
+    /// The lock belongs to somebody else: the peer's fault, nothing was done.
+    case notOwner
+    /// Not a downgrade of a granted lock: the peer's fault, nothing was done.
+    case badMode
+    /// The namespace is sealed: nothing was done.
+    case sealed
+}
+
+/// What the caller of a lock server has to do, in this order.
+public enum LockAction: Hashable, Sendable, BitwiseCopyable {
+    /// Tell the owner that its lock is in the way of a lock like `wanted`: LDLM_BL_CALLBACK.
+    case blockingAST(
+        lock: SlotHandle, owner: LockOwner, clientCookie: UInt64, wanted: LockDescriptor)
+    /// Tell the owner that its waiting lock is granted: LDLM_CP_CALLBACK. `flags` has astSent
+    /// where the lock is in the way already; no blocking AST follows then.
+    case completionAST(
+        lock: SlotHandle, owner: LockOwner, clientCookie: UInt64, granted: LockDescriptor,
+        flags: LockFlags)
+    /// A waiting lock of `.local` is granted.
+    case granted(SlotHandle)
+    /// The owner did not give the lock back in time. The caller evicts it, or prolongs the lock.
+    case callbackExpired(lock: SlotHandle, owner: LockOwner)
+    /// A reserved lock was wanted and its absent owner did not come in time: the lock is gone,
+    /// the owner's connection is not. The caller remembers what to tell it.
+    case reservationExpired(owner: LockOwner, lock: LockDescriptor)
+}
+
+/// A granted lock as the clean record keeps it over a restart.
+@frozen
+public struct ReservedLock: Hashable, Sendable, BitwiseCopyable {
+    public var resource: ResourceID
+    public var mode: LockMode
+    public var policy: LockPolicy
+    /// What the caller knows the owner by in every instance.
+    public var ownerKey: UInt64
+
+    public init(resource: ResourceID, mode: LockMode, policy: LockPolicy, ownerKey: UInt64) {
+        self.resource = resource
+        self.mode = mode
+        self.policy = policy
+        self.ownerKey = ownerKey
+    }
+}
+
+/// What a lock looks like from outside.
+@frozen
+public struct LockInfo: Hashable, Sendable, BitwiseCopyable {
+    public var handle: SlotHandle
+    public var owner: LockOwner
+    public var clientCookie: UInt64
+    public var resource: ResourceID
+    /// Granted mode, or the one asked for while waiting.
+    public var mode: LockMode
+    public var policy: LockPolicy
+    public var isGranted: Bool
+    /// A blocking AST is out.
+    public var isCalledBack: Bool
+    /// Held for an absent owner.
+    public var isReserved: Bool
+}
+
+/// The bounds and times of a lock server.
+@frozen
+public struct LockServerConfiguration: Hashable, Sendable, BitwiseCopyable {
+    /// How long an owner has to give a lock back, from the blocking AST on. Lustre: 100 s.
+    public var callbackTimeout: TickInterval
+    /// Locks of all owners together, granted and waiting.
+    public var lockCountMax: Int
+
+    public init(
+        callbackTimeout: TickInterval = .seconds(100), lockCountMax: Int = 16_000_000
+    ) {
+        self.callbackTimeout = callbackTimeout
+        self.lockCountMax = lockCountMax
+    }
+}
