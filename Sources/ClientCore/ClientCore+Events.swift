@@ -1,0 +1,201 @@
+import LDLMCore
+import LNetCore
+import Primitives
+import PtlRPCCore
+import UpgradeCore
+import WireFormat
+
+/// What imports report: answers, callbacks, recovery.
+extension ClientCore {
+    mutating func handle(_ event: RPCClientEvent, lnet: inout LNetCore, now: Ticks) {
+        switch event {
+        case .reply(let cookie, let target, let status, let body, let xid, let transno):
+            if transno != .zero, !status.isError { acknowledged(target, xid, now: now) }
+            reply(
+                to: cookie, target: target, status: status, body: body, transno: transno,
+                isReplay: false, lnet: &lnet, now: now)
+        case .replayReply(let cookie, let target, let status, let body):
+            reply(
+                to: cookie, target: target, status: status, body: body, transno: .zero,
+                isReplay: true, lnet: &lnet, now: now)
+        case .callback(let target, let token, let body):
+            callback(target, token, body, lnet: &lnet, now: now)
+        case .connected(let target, let reply):
+            targets[target].admissionCookie = reply.admissionLock
+            targets[target].lastCommittedAtConnect = reply.lastCommitted
+            targets[target].isClean = reply.mode == .cleanRecord
+            if reply.epoch > targets[target].epoch { targets[target].epoch = reply.epoch }
+            if targets[target].expectsGateOpening {
+                stamp(target, .reconnected, now: now)
+            }
+            events.append(
+                .connected(target: target, reply.version, instance: reply.instance))
+            upgrade(target, .connected(reply), lnet: &lnet, now: now)
+        case .needOpenReplays(let target):
+            rpc.replayOpens(target, openReplays(target), lnet: &lnet, now: now)
+        case .needLockReplays(let target):
+            rpc.replayLocks(target, lockReplays(target), lnet: &lnet, now: now)
+        case .full(let target):
+            upgrade(target, .recovered, lnet: &lnet, now: now)
+        case .disconnected(let target, _):
+            if targets[target].expectsGateOpening { stamp(target, .disconnected, now: now) }
+            events.append(.disconnected(target: target))
+            upgrade(target, .disconnected, lnet: &lnet, now: now)
+        case .evicted(let target):
+            evicted(target)
+        case .trailer(let target, let trailer):
+            upgrade(target, .trailer(trailer), lnet: &lnet, now: now)
+        case .committed:
+            break
+        case .refused(let target, let status):
+            events.append(.refused(target: target, status))
+        }
+    }
+
+    private mutating func acknowledged(_ target: Int, _ xid: XID, now: Ticks) {
+        if configuration.reportsUpdates { events.append(.acknowledged(target: target, xid: xid)) }
+        if targets[target].expectsAcknowledgement, targets[target].upgrade.isGateOpen {
+            targets[target].expectsAcknowledgement = false
+            stamp(target, .firstUpdateAcknowledged, now: now)
+        }
+    }
+
+    private mutating func reply(
+        to cookie: UInt64, target: Int, status: Status, body: ReplyBody, transno: Transno,
+        isReplay: Bool, lnet: inout LNetCore, now: Ticks
+    ) {
+        guard let purpose = pendingCalls.remove(SlotHandle(rawValue: cookie)) else { return }
+        switch purpose {
+        case .metadata(let handle):
+            metadataReply(
+                handle, status: status, body: body, transno: transno, lnet: &lnet, now: now)
+        case .raw(let handle):
+            if status.isError {
+                fail(handle, status)
+            } else {
+                finish(handle, .success(.reply(body)))
+            }
+        case .read(let handle, let piece):
+            readReply(handle, piece: piece, status: status, body: body, now: now)
+        case .punch(let handle):
+            punchReply(handle, status: status, now: now)
+        case .write(let place, let byteCount):
+            writeReply(place, byteCount: byteCount, status: status, lnet: &lnet, now: now)
+        case .enqueue(let target, let lock):
+            enqueueReply(
+                target: target, lock: lock, status: status, body: body, isReplay: false, now: now)
+        case .lockReplay(let target, let lock):
+            enqueueReply(
+                target: target, lock: lock, status: status, body: body, isReplay: true, now: now)
+        case .openReplay(let handle):
+            if status.isError { openFiles.update(handle) { $0.isStale = true } }
+        case .receipt(let target):
+            guard !status.isError, case .enqueue(let reply) = body else { return }
+            targets[target].admissionCookie = reply.reply.serverCookie
+            upgrade(target, .receiptDelivered, lnet: &lnet, now: now)
+        case .none:
+            break
+        }
+    }
+
+    /// A server asks something of this client.
+    private mutating func callback(
+        _ target: Int?, _ token: CallbackToken, _ body: RequestBody, lnet: inout LNetCore,
+        now: Ticks
+    ) {
+        switch (target, body) {
+        case (let target?, .blockingAST(let ast)):
+            if ast.request.descriptor.resource.id.isAdmission {
+                guard let notice = ast.notice else { break }
+                targets[target].pendingAST = token
+                noticed(target, notice, lnet: &lnet, now: now)
+                // Where nothing had to be prepared, the answer went with the receipt.
+                guard let unanswered = targets[target].pendingAST else { return }
+                targets[target].pendingAST = nil
+                rpc.answer(unanswered, status: .ok, body: .empty, lnet: &lnet, now: now)
+                return
+            }
+            let result = targets[target].locks.blockingAST(clientCookie: ast.request.handle0)
+            rpc.answer(
+                token, status: result == .unknown ? .invalid : .ok, body: .empty, lnet: &lnet,
+                now: now)
+            return
+        case (let target?, .completionAST(let ast)):
+            if ast.request.descriptor.resource.id.isAdmission {
+                if let notice = ast.commitNotice {
+                    stamp(target, .committed, now: now)
+                    upgrade(target, .commitNotice(notice), lnet: &lnet, now: now)
+                } else {
+                    targets[target].admissionCookie = ast.request.handle1
+                    upgrade(
+                        target, .granted(targets[target].epoch), lnet: &lnet, now: now)
+                }
+            } else {
+                let lock = SlotHandle(rawValue: ast.request.handle0)
+                let descriptor = ast.request.descriptor
+                grant(target: target, lock: lock, valueBlock: ast.valueBlock)
+                let result = targets[target].locks.completionAST(
+                    clientCookie: ast.request.handle0, serverCookie: ast.request.handle1,
+                    mode: descriptor.grantedMode ?? descriptor.requestedMode ?? .nl,
+                    policy: descriptor.policy, flags: ast.request.flags)
+                if result == .refused {
+                    targets[target].locks.enqueueFailed(
+                        lock, error: Status.protocolError.rawValue)
+                }
+            }
+            rpc.answer(token, status: .ok, body: .empty, lnet: &lnet, now: now)
+            return
+        case (_, .targetUp(let up)):
+            rpc.answer(token, status: .ok, body: .empty, lnet: &lnet, now: now)
+            for (index, known) in configuration.targets.enumerated()
+            where known.name == up.targetName && known.nids.contains(up.nid) {
+                rpc.targetUp(
+                    index, nid: up.nid, instance: up.instance, lnet: &lnet, now: now)
+            }
+            return
+        default:
+            break
+        }
+        rpc.answer(token, status: .notSupported, body: .empty, lnet: &lnet, now: now)
+    }
+
+    // MARK: Recovery
+
+    /// The opens that are told from state: all after a clean stop, the committed ones after a crash
+    /// (the others are replayed in their place among the transactions).
+    private mutating func openReplays(_ target: Int) -> [(RequestBody, UInt64)] {
+        guard target == metadataTarget else { return [] }
+        var replays: [(RequestBody, UInt64)] = []
+        for handle in openFiles.handles {
+            guard let file = openFiles[handle], !file.isStale,
+                targets[target].isClean || file.transno <= targets[target].lastCommittedAtConnect
+            else { continue }
+            let cookie = pendingCalls.insert(.openReplay(handle: handle)).rawValue
+            replays.append(
+                (
+                    .openReplay(
+                        OpenReplayRequest(
+                            file: file.file, handle: file.serverHandle, flags: file.flags)),
+                    cookie
+                ))
+        }
+        return replays
+    }
+
+    private mutating func lockReplays(_ target: Int) -> [(RequestBody, UInt64)] {
+        targets[target].locks.replayList().map { replay in
+            let request = LDLMRequest.enqueue(
+                cookie: replay.lock.rawValue, flags: replay.flags, descriptor: replay.descriptor)
+            let cookie = pendingCalls.insert(.lockReplay(target: target, lock: replay.lock))
+            return (.enqueue(EnqueueRequest(request: request)), cookie.rawValue)
+        }
+    }
+
+    private mutating func evicted(_ target: Int) {
+        targets[target].locks.invalidateAll(error: Status.stale.rawValue)
+        if target == metadataTarget {
+            for handle in openFiles.handles { openFiles.update(handle) { $0.isStale = true } }
+        }
+        events.append(.evicted(target: target))
+    }
+}

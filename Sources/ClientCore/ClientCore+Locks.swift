@@ -1,0 +1,214 @@
+import LDLMCore
+import LNetCore
+import Primitives
+import WireFormat
+
+/// Locks of operations on data, and what the lock cache asks for.
+extension ClientCore {
+    /// Takes the operation's locks stripe by stripe. Where one has to be waited for, those that it
+    /// holds already are given back first: whoever waits keeps nobody else waiting.
+    mutating func takeLocks(_ handle: SlotHandle, lnet: inout LNetCore, now: Ticks) {
+        guard let operation = operations[handle] else { return }
+        operations.update(handle) { $0.stage = .locking }
+        let mode: LockMode
+        switch operation.request {
+        case .write, .append, .truncate: mode = .pw
+        default: mode = .pr
+        }
+        for stripe in operation.objects.indices where operation.locks[stripe] == nil {
+            guard let object = objects[operation.objects[stripe]] else {
+                return fail(handle, .stale)
+            }
+            let acquisition = targets[object.target].locks.acquire(
+                ResourceID(object.object), mode, .extent(.whole),
+                operation: handle.rawValue)
+            switch acquisition {
+            case .granted(let lock):
+                operations.update(handle) { $0.locks[stripe] = lock }
+            case .pending:
+                if let current = operations[handle] { releaseLocks(of: current) }
+                operations.update(handle) {
+                    for index in $0.locks.indices { $0.locks[index] = nil }
+                }
+                return
+            }
+        }
+        // Waiting for locks may have taken long: an update passes the gates again.
+        if let current = operations[handle], !isOpen(current.targets, for: current.request) {
+            releaseLocks(of: current)
+            operations.update(handle) {
+                for index in $0.locks.indices { $0.locks[index] = nil }
+            }
+            return passGate(handle, lnet: &lnet, now: now)
+        }
+        runData(handle, lnet: &lnet, now: now)
+    }
+
+    mutating func releaseLocks(of operation: Operation) {
+        for (stripe, lock) in operation.locks.enumerated() {
+            guard let lock, let object = objects[operation.objects[stripe]] else { continue }
+            targets[object.target].locks.release(lock)
+        }
+    }
+
+    mutating func run(
+        _ action: LockClientAction, target: Int, lnet: inout LNetCore, now: Ticks
+    ) {
+        switch action {
+        case .enqueue(let lock):
+            enqueue(lock, target: target, lnet: &lnet, now: now)
+        case .flushAndCancel(let lock):
+            flushAndCancel(lock, target: target, lnet: &lnet, now: now)
+        case .cancel(let cookie):
+            call(target, .cancel(.cancel(cookie: cookie)), for: .none, lnet: &lnet, now: now)
+        case .wake(let operation, let lock):
+            let handle = SlotHandle(rawValue: operation)
+            guard let waiting = operations[handle], waiting.stage == .locking,
+                let stripe = waiting.objects.firstIndex(where: {
+                    objects[$0].map { $0.target == target && $0.lock == lock } ?? false
+                }), waiting.locks[stripe] == nil
+            else {
+                targets[target].locks.release(lock)
+                return
+            }
+            operations.update(handle) { $0.locks[stripe] = lock }
+            ready.append(handle)
+        case .failed(let operation, let error):
+            let handle = SlotHandle(rawValue: operation)
+            guard let waiting = operations[handle], waiting.stage == .locking else { return }
+            if error == Status.tryAgain.rawValue || error == Status.inProgress.rawValue {
+                retry(handle, after: .milliseconds(10), now: now)
+            } else {
+                fail(handle, Status(rawValue: error))
+            }
+        case .lost(let lock):
+            loseLock(lock, target: target, now: now)
+        }
+    }
+
+    private mutating func enqueue(
+        _ lock: SlotHandle, target: Int, lnet: inout LNetCore, now: Ticks
+    ) {
+        guard let info = targets[target].locks.info(lock) else { return }
+        // A lock of our own that is in the way and unused goes back in the same message, where
+        // nothing under it is dirty.
+        var given: [SlotHandle] = []
+        let place = objectPlaces[ObjectKey(target: target, object: info.resource.objectName)]
+        let isClean = place.flatMap { objects[$0] }?.cache.isClean ?? true
+        let cookies = targets[target].locks.takeConflictingUnused(
+            info.resource, info.mode, info.policy, limit: 8
+        ) { candidate in
+            if isClean { given.append(candidate) }
+            return isClean
+        }
+        if let place, !given.isEmpty { dropUnderLock(place) }
+        let request = LDLMRequest.enqueue(
+            cookie: lock.rawValue, flags: info.flags, descriptor: info.descriptor,
+            cancelling: cookies)
+        call(
+            target, .enqueue(EnqueueRequest(request: request)),
+            for: .enqueue(target: target, lock: lock), lnet: &lnet, now: now)
+    }
+
+    /// The answer to an enqueue, or to the replay of a lock.
+    mutating func enqueueReply(
+        target: Int, lock: SlotHandle, status: Status, body: ReplyBody, isReplay: Bool, now: Ticks
+    ) {
+        guard !status.isError, case .enqueue(let reply) = body else {
+            if isReplay {
+                targets[target].locks.lose(lock, error: status.rawValue)
+            } else {
+                targets[target].locks.enqueueFailed(lock, error: status.rawValue)
+            }
+            return
+        }
+        let isGranted = reply.reply.descriptor.grantedMode != nil
+        if isGranted, !isReplay {
+            grant(target: target, lock: lock, valueBlock: reply.valueBlock)
+        }
+        let result = targets[target].locks.enqueueReply(
+            lock, serverCookie: reply.reply.serverCookie, isGranted: isGranted,
+            mode: reply.reply.descriptor.grantedMode
+                ?? reply.reply.descriptor.requestedMode ?? .nl,
+            policy: reply.reply.descriptor.policy, flags: reply.reply.flags)
+        if case .refused = result {
+            targets[target].locks.enqueueFailed(lock, error: Status.protocolError.rawValue)
+        }
+    }
+
+    /// What a grant says about the object is true from now on.
+    mutating func grant(target: Int, lock: SlotHandle, valueBlock: OSTLVB) {
+        guard let info = targets[target].locks.info(lock), info.state != .granted,
+            let place = objectPlaces[
+                ObjectKey(target: target, object: info.resource.objectName)]
+        else { return }
+        objects.update(place) { object in
+            if object.lock == nil {
+                object.size = valueBlock.size
+                object.modified = Timestamp(
+                    seconds: valueBlock.mtime, nanoseconds: valueBlock.mtimeNanoseconds)
+            }
+            object.lock = lock
+        }
+    }
+
+    /// Writes back what is dirty under a lock, then gives it up.
+    private mutating func flushAndCancel(
+        _ lock: SlotHandle, target: Int, lnet: inout LNetCore, now: Ticks
+    ) {
+        guard let info = targets[target].locks.info(lock),
+            let place = objectPlaces[ObjectKey(target: target, object: info.resource.objectName)]
+        else {
+            targets[target].locks.flushed(lock)
+            return
+        }
+        objects.update(place) { $0.cancels.append(lock) }
+        if objects[place]?.cache.isClean == true {
+            completeCancels(place)
+        } else {
+            writeBack(place, lnet: &lnet, now: now)
+        }
+    }
+
+    /// Nothing is dirty: the locks that are to go go.
+    mutating func completeCancels(_ place: SlotHandle) {
+        guard let object = objects[place], !object.cancels.isEmpty else { return }
+        objects.update(place) { $0.cancels = [] }
+        if object.cancels.contains(where: { $0 == object.lock }) { dropUnderLock(place) }
+        for lock in object.cancels { targets[object.target].locks.flushed(lock) }
+        forgetIfUnused(place)
+    }
+
+    /// What was known under the object's lock is not true any more.
+    private mutating func dropUnderLock(_ place: SlotHandle) {
+        guard let object = objects[place] else { return }
+        cachedByteCount -= object.cache.byteCount
+        objects.update(place) {
+            $0.lock = nil
+            $0.size = 0
+            $0.cache.removeAll()
+        }
+    }
+
+    private mutating func loseLock(_ lock: SlotHandle, target: Int, now: Ticks) {
+        for place in objects.handles {
+            guard let object = objects[place], object.target == target, object.lock == lock
+            else { continue }
+            if object.cache.dirtyByteCount > 0 {
+                dirtyByteCount -= object.cache.dirtyByteCount
+                events.append(
+                    .writeLost(
+                        target: target, object.object, .stale,
+                        byteCount: object.cache.dirtyByteCount))
+            }
+            dropUnderLock(place)
+            let waiters = object.waiters
+            objects.update(place) {
+                $0.cancels.removeAll { $0 == lock }
+                $0.waiters = []
+            }
+            for waiter in waiters { ready.append(waiter) }
+            forgetIfUnused(place)
+        }
+    }
+}

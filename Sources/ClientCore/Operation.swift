@@ -1,0 +1,93 @@
+import Primitives
+import WireFormat
+
+/// One operation of an application on its way through the client.
+struct Operation {
+    enum Stage {
+        /// In the queue of a shut gate: nothing has been formatted, nothing is held.
+        case atGate
+        /// Waits for a metadata server's answer.
+        case metadata
+        /// Takes the locks of its stripes, in their order.
+        case locking
+        /// Reads, punches or write-backs are on their way.
+        case data
+        /// Waits until dirty bytes have gone.
+        case throttled
+    }
+
+    var cookie: UInt64
+    var request: FileOperation
+    var stage: Stage
+    /// Bit i: names target i.
+    var targets: UInt64
+    /// Counted in `running` of these targets.
+    var runningTargets: UInt64 = 0
+    var hasWaited = false
+    var isCancelled = false
+    /// Locks held, by stripe of `layout`.
+    var locks: [SlotHandle?] = []
+    var layout: FileLayout = .none
+    var objects: [SlotHandle] = []
+    var pendingReplies = 0
+    var failure: Status = .ok
+    var attributes: FileAttributes?
+    /// Bytes of a read, in place.
+    var collected: [UInt8] = []
+    var pieces: [StripePiece] = []
+}
+
+/// A file that an application has open.
+struct OpenFile {
+    var file: FileID
+    var serverHandle: UInt64
+    var flags: OpenFlags
+    var layout: FileLayout
+    /// The transaction that opened it: decides how it is replayed.
+    var transno: Transno
+    /// One per stripe.
+    var objects: [SlotHandle]
+    var isStale = false
+}
+
+/// What a client keeps of one data object.
+struct CachedObject {
+    var target: Int
+    var object: ObjectName
+    var cache = ExtentCache()
+    /// The granted lock under which the bytes and the size are true.
+    var lock: SlotHandle?
+    var size: UInt64 = 0
+    var modified: Timestamp = .zero
+    /// Open files and operations that refer to it.
+    var userCount = 0
+    /// Answers outstanding of the write-back that is under way.
+    var writesInFlight = 0
+    /// Locks to give back as soon as nothing is dirty.
+    var cancels: [SlotHandle] = []
+    /// Operations that wait until nothing is dirty.
+    var waiters: [SlotHandle] = []
+    var dirtySince: Ticks = .zero
+    var isQueuedDirty = false
+    var writeError: Status = .ok
+}
+
+/// What an RPC's answer is for.
+enum PendingCall {
+    case metadata(SlotHandle)
+    case read(SlotHandle, piece: Int)
+    case punch(SlotHandle)
+    case raw(SlotHandle)
+    case write(object: SlotHandle, byteCount: Int)
+    case enqueue(target: Int, lock: SlotHandle)
+    case lockReplay(target: Int, lock: SlotHandle)
+    case openReplay(handle: SlotHandle)
+    case receipt(target: Int)
+    /// Answers of no interest.
+    case none
+}
+
+struct ObjectKey: Hashable {
+    var target: Int
+    var object: ObjectName
+}
