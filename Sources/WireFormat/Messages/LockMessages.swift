@@ -56,9 +56,16 @@ public struct CompletionAST: Hashable, Sendable {
     public var request: LDLMRequest
     public var valueBlock: OSTLVB
     public var commitNotice: CommitNotice?
-    public init(request: LDLMRequest, valueBlock: OSTLVB, commitNotice: CommitNotice? = nil) {
+    /// For a grant of the admission lock: this upgrade and all before it gate no longer.
+    public var grantEpoch: UpgradeEpoch?
+    public init(
+        request: LDLMRequest, valueBlock: OSTLVB, commitNotice: CommitNotice? = nil,
+        grantEpoch: UpgradeEpoch? = nil
+    ) {
+        precondition(commitNotice == nil || grantEpoch == nil, "told or granted, not both")
         self.request = request
         self.valueBlock = valueBlock
         self.commitNotice = commitNotice
+        self.grantEpoch = grantEpoch
     }
 }

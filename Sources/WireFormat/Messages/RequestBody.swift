@@ -116,7 +116,7 @@ public enum RequestBody: Equatable, Sendable {
         case .disconnect, .ping, .upgradeStatus: 1
         case .enqueue(let enqueue): enqueue.receipt == nil ? 2 : 3
         case .blockingAST(let ast): ast.notice == nil ? 2 : 3
-        case .completionAST(let ast): ast.commitNotice == nil ? 3 : 4
+        case .completionAST(let ast): ast.commitNotice == nil && ast.grantEpoch == nil ? 3 : 4
         case .objectWrite: 3
         default: 2
         }
@@ -163,6 +163,8 @@ public enum RequestBody: Equatable, Sendable {
             message.buffer(into: &writer) { ast.valueBlock.encode(into: &$0) }
             if let notice = ast.commitNotice {
                 message.buffer(into: &writer) { notice.encode(into: &$0) }
+            } else if let epoch = ast.grantEpoch {
+                message.buffer(into: &writer) { epoch.encode(into: &$0) }
             }
         case .objectWrite(let write):
             message.buffer(into: &writer) { write.encode(into: &$0, version) }
@@ -259,13 +261,16 @@ public enum RequestBody: Equatable, Sendable {
             let request = try LDLMRequest.decode(from: &reader).spelled(in: version)
             var value = try message.reader(2, in: bytes)
             let valueBlock = try OSTLVB.decode(from: &value)
-            var notice: CommitNotice?
+            var ast = CompletionAST(request: request, valueBlock: valueBlock)
             if message.bufferCount > 3 {
                 var extra = try message.reader(3, in: bytes)
-                notice = try CommitNotice(from: &extra)
+                if extra.byteCount == UpgradeEpoch.encodedSize {
+                    ast.grantEpoch = try UpgradeEpoch(from: &extra)
+                } else {
+                    ast.commitNotice = try CommitNotice(from: &extra)
+                }
             }
-            self = .completionAST(
-                CompletionAST(request: request, valueBlock: valueBlock, commitNotice: notice))
+            self = .completionAST(ast)
         case .getattr: self = .getattr(try FileID(from: &reader, version))
         case .lookup: self = .lookup(try LookupRequest(from: &reader, version))
         case .setattr: self = .setattr(try SetattrRequest(from: &reader, version))
