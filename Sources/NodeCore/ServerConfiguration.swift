@@ -1,0 +1,85 @@
+public import ClientCore
+public import LNetCore
+public import Primitives
+public import StorageCore
+public import WireFormat
+
+/// A deliberate fault of a server, so that checks can be seen to fail.
+public enum DeliberateFault: String, Sendable, CaseIterable {
+    /// Some updates are answered and not executed.
+    case lose
+    /// Some updates are executed twice.
+    case `repeat`
+    /// Some written bytes are changed.
+    case corrupt
+}
+
+/// What a server is told when it is made.
+public struct ServerConfiguration: Sendable {
+    public var targetName: String
+    public var kind: TargetKind
+    /// Index of an object target in layouts; of a metadata target in its file ids.
+    public var targetIndex: UInt32
+    public var lnet: LNetConfiguration
+    /// The protocol range of this build.
+    public var versions: ClosedRange<ProtocolVersion> = ProtocolVersion.supported
+    public var features: Features = .supported
+    /// A metadata server's object targets; empty for others.
+    public var objectTargets: [ClientTarget] = []
+    /// Executed updates may stay uncommitted for this long.
+    public var commitInterval = TickInterval.milliseconds(100)
+    /// More uncommitted bytes than this are committed at once.
+    public var uncommittedBytesMax = 8 << 20
+    /// How long a called-back lock may be kept before its owner is evicted.
+    public var callbackTimeout = TickInterval.seconds(20)
+    public var recoveryWindow = TickInterval.seconds(30)
+    /// Every update leaves a row in table `audit`, in its own transaction.
+    public var keepsAudit = false
+    /// Start on an unclean store in a changed protocol range all the same.
+    public var isForced = false
+    public var fault: DeliberateFault?
+    public var stripeSize: UInt32 = 1 << 20
+    public var seed: UInt64
+
+    public init(
+        targetName: String, kind: TargetKind, targetIndex: UInt32, lnet: LNetConfiguration,
+        seed: UInt64
+    ) {
+        self.targetName = targetName
+        self.kind = kind
+        self.targetIndex = targetIndex
+        self.lnet = lnet
+        self.seed = seed
+    }
+}
+
+/// What a server wants from the one who runs it.
+public enum ServerAction: Sendable {
+    /// Put this group on disk; report `committed`.
+    case commit(CommitGroup)
+    /// The store is in use and clients are served.
+    case serving(instance: UInt64, ServerStart)
+    /// The upgrade has come to its end: close the store and end.
+    case stop
+    case log(ServerLog)
+}
+
+/// How an instance came up.
+public enum ServerStart: Equatable, Sendable {
+    /// A new store.
+    case fresh
+    /// After a clean stop: no recovery, what clients held is kept for them.
+    case clean
+    /// Waits for its clients and their replays.
+    case recovering(clientCount: Int)
+}
+
+/// What an operator may want to read, one line each.
+public enum ServerLog: Sendable {
+    case evicted(client: String, reason: String)
+    case recovered(clientCount: Int, replayed: UInt64, evicted: Int)
+    case upgrade(String)
+    case connectRefused(String)
+    case commitFailed(String)
+    case fault(String)
+}

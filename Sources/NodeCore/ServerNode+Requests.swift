@@ -1,0 +1,319 @@
+import LDLMCore
+import LNetCore
+import MetadataCore
+import ObjectCore
+import Primitives
+import PtlRPCCore
+import StorageCore
+import UpgradeCore
+import WireFormat
+
+/// Requests of clients: who may, what happens, what is answered and when.
+extension ServerNode {
+    mutating func handle(_ event: RPCServerEvent, now: Ticks) {
+        switch event {
+        case .connect(let export, let token, let request, let mode, let isNewClient):
+            connect(
+                export, token: token, request: request, mode: mode, isNew: isNewClient, now: now)
+        case .connectRefused(let nid, let uuid, let refusal):
+            log(.connectRefused("\(uuid) at \(nid): \(refusal)"))
+        case .execute(let request):
+            execute(request, now: now)
+        case .disconnected(let export, let token):
+            removeClient(export, now: now)
+            answerAfterCommit(token, .ok, .empty, .zero)
+            wantsCommit = true
+        case .peerLost:
+            break
+        case .callbackReply(let cookie, let export, let status, let body):
+            callbackReply(cookie, export: export, status: status, body: body, now: now)
+        case .recoveryStage:
+            break
+        case .recoveryFinished(let evicted):
+            finishRecovery(evicted: evicted, now: now)
+        case .evicted(let export, let uuid, let reason):
+            evictionCount += 1
+            log(.evicted(client: uuid, reason: "\(reason)"))
+            removeClient(export, now: now)
+        }
+    }
+
+    // MARK: Connecting and leaving
+
+    private mutating func connect(
+        _ export: UInt32, token: RequestToken, request: ConnectRequest, mode: ConnectReply.Mode,
+        isNew: Bool, now: Ticks
+    ) {
+        if !request.isObserver {
+            feed(
+                .clientAdmitted(
+                    client: export,
+                    hasFeature: request.features.contains(.upgrade)
+                        && configuration.features.contains(.upgrade),
+                    isReconnect: mode == .sameInstance), now: now)
+            drainUpgradeActions(now: now)
+        }
+        guard var reply = rpc.connectReply(for: token) else { return }
+        let admission = upgrade.admission(for: export, now: now)
+        reply.admission = request.isObserver ? .none : admission.state
+        reply.epoch = admission.epoch
+        reply.notice = admission.notice
+        reply.admissionLock = admissionLock(of: export)?.rawValue ?? 0
+        reply.lastCommitted = Transno(rawValue: store?.lastCommittedTransno ?? 0)
+        if isNew, !request.isObserver, let record = rpc.clientRecord(of: export) {
+            var transaction = Transaction()
+            transaction.put(.clients, key: record.key, value: record.value)
+            apply(&transaction, now: now)
+            afterOpenGroup.append(.connect(token, reply))
+            wantsCommit = true
+        } else {
+            rpc.answerConnect(token, reply, lnet: &lnet, now: now)
+        }
+    }
+
+    /// The client is gone for good: its opens, locks and rows go with it.
+    mutating func removeClient(_ export: UInt32, now: Ticks) {
+        guard let store else { return }
+        feed(.clientGone(client: export), now: now)
+        drainUpgradeActions(now: now)
+        locks.removeAll(owner(export), now: now)
+        if Int(export) < admissionLocks.count { admissionLocks[Int(export)] = nil }
+        reservedExports.removeAll { $0 == export }
+        var transaction = Transaction()
+        if case .metadata(var metadata) = service {
+            metadata.clientGone(export, in: store, into: &transaction)
+            service = .metadata(metadata)
+        }
+        transaction.delete(.clients, key: ClientRecord.key(index: export))
+        for tag in 1...ReplyRecord.tagMax {
+            let key = ReplyRecord.key(index: export, tag: tag)
+            if store.read(.replyData, key) != nil { transaction.delete(.replyData, key: key) }
+        }
+        apply(&transaction, now: now)
+    }
+
+    // MARK: Executing
+
+    private mutating func execute(_ request: ServerRequest, now: Ticks) {
+        guard store != nil, !isStopped else { return }
+        if request.body.isUpdate {
+            return executeUpdate(request, now: now)
+        }
+        switch request.body {
+        case .ping:
+            finishClientReplay(request, now: now)
+            reply(request, .ok, .empty)
+        case .enqueue(let enqueue):
+            self.enqueue(request, enqueue, now: now)
+        case .cancel(let cancel):
+            self.cancel(request, cancel, now: now)
+        case .getattr, .lookup, .readdir, .objectRead, .objectGetattr, .openReplay:
+            read(request, now: now)
+        case .upgradeProgress(let epoch):
+            feed(.progress(client: request.export, epoch), now: now)
+            reply(request, .ok, .empty)
+        case .upgradeStart(let start):
+            pendingStart = request.token
+            feed(.start(start, isRecovering: isRecovering), now: now)
+            drainUpgradeActions(now: now)
+        case .upgradeStatus:
+            reply(request, .ok, .upgradeStatus(statusReply()))
+        case .auditRead(let audit):
+            reply(request, .ok, .audit(readAudit(audit)))
+        default:
+            rpc.reply(
+                request.token, .notSupported, .empty, .zero, trailer: nil, lnet: &lnet, now: now)
+        }
+    }
+
+    private mutating func reply(_ request: ServerRequest, _ status: Status, _ body: ReplyBody) {
+        rpc.reply(
+            request.token, status, body, .zero, trailer: upgrade.trailer(for: request.export),
+            lnet: &lnet, now: stepNow)
+    }
+
+    private mutating func read(_ request: ServerRequest, now: Ticks) {
+        guard let store else { return }
+        var transaction = Transaction()
+        switch service {
+        case .metadata(var metadata):
+            service = .metadata(metadata)
+            let result = metadata.execute(
+                request.body, client: request.export, isReplay: request.isReplay, now: wall,
+                in: store, into: &transaction)
+            service = .metadata(metadata)
+            guard case .reply(let status, let body) = result else { return }
+            reply(request, status, body)
+        case .object(var object):
+            let (status, body) = object.execute(
+                request.body, now: wall, in: store, into: &transaction)
+            service = .object(object)
+            reply(request, status, body)
+        }
+        precondition(transaction.isEmpty, "a request that reads writes nothing")
+    }
+
+    mutating func executeUpdate(_ request: ServerRequest, now: Ticks) {
+        guard let store else { return }
+        let kind: UpgradeTarget.RequestClass =
+            request.isReplay ? .replay : request.body.passesGate ? .flush : .update
+        var commitsFirst = commitsBeforeReply
+        switch upgrade.judge(request.export, kind) {
+        case .execute: break
+        case .executeAndCommit: commitsFirst = true
+        case .refuse:
+            return rpc.reply(
+                request.token, .inProgress, .empty, .zero,
+                trailer: upgrade.trailer(for: request.export), lnet: &lnet, now: now)
+        case .leaveForNext:
+            return rpc.refuse(request.token, lnet: &lnet, now: now)
+        }
+        switch request.body {
+        case .objectCreate, .objectDestroy: commitsFirst = true
+        default: break
+        }
+        var body = request.body
+        var transaction = Transaction()
+        if let fault = configuration.fault {
+            if inject(fault, request, &body, now: now) { return }
+        }
+        let status: Status
+        let replyBody: ReplyBody
+        switch service {
+        case .metadata(var metadata):
+            let result = metadata.execute(
+                body, client: request.export, isReplay: request.isReplay, now: wall, in: store,
+                into: &transaction)
+            service = .metadata(metadata)
+            switch result {
+            case .reply(let resultStatus, let resultBody):
+                status = resultStatus
+                replyBody = resultBody
+            case .waitForObjects:
+                waitingForObjects.append(request)
+                nextHousekeeping = now
+                return
+            }
+        case .object(var object):
+            (status, replyBody) = object.execute(body, now: wall, in: store, into: &transaction)
+            service = .object(object)
+        }
+        guard !status.isError else {
+            return rpc.reply(
+                request.token, status, .empty, .zero,
+                trailer: upgrade.trailer(for: request.export), lnet: &lnet, now: now)
+        }
+        let transno = takeTransno(for: request)
+        if let row = rpc.replyRecord(request.token, status, replyBody, transno) {
+            transaction.put(.replyData, key: row.key, value: row.value)
+        }
+        if configuration.keepsAudit { addAudit(request, into: &transaction) }
+        transaction.transno = transno.rawValue
+        apply(&transaction, now: now)
+        if commitsFirst {
+            answerAfterCommit(request.token, status, replyBody, transno)
+            wantsCommit = true
+        } else {
+            rpc.reply(
+                request.token, status, replyBody, transno,
+                trailer: upgrade.trailer(for: request.export), lnet: &lnet, now: now)
+        }
+    }
+
+    private mutating func takeTransno(for request: ServerRequest) -> Transno {
+        if request.isReplay, request.replayTransno != .zero {
+            nextTransno = max(nextTransno, request.replayTransno.rawValue + 1)
+            return request.replayTransno
+        }
+        defer { nextTransno += 1 }
+        return Transno(rawValue: nextTransno)
+    }
+
+    mutating func answerAfterCommit(
+        _ token: RequestToken, _ status: Status, _ body: ReplyBody, _ transno: Transno
+    ) {
+        afterOpenGroup.append(.reply(token, status, body, transno))
+    }
+
+    // MARK: Audit and deliberate faults
+
+    /// Key: the client's UUID, a zero byte, the XID big-endian. Value: executions, little-endian.
+    private static func auditKey(_ uuid: String, _ xid: XID) -> [UInt8] {
+        var key = Array(uuid.utf8)
+        key.append(0)
+        for shift in stride(from: 56, through: 0, by: -8) {
+            key.append(UInt8(truncatingIfNeeded: xid.rawValue >> UInt64(shift)))
+        }
+        return key
+    }
+
+    private mutating func addAudit(_ request: ServerRequest, into transaction: inout Transaction) {
+        guard let summary = rpc.summary(of: request.export), let store else { return }
+        let key = Self.auditKey(summary.uuid, request.xid)
+        let before = store.read(.audit, key)?.first ?? 0
+        transaction.put(.audit, key: key, value: [before < 255 ? before + 1 : before])
+    }
+
+    private func readAudit(_ request: AuditReadRequest) -> AuditReadReply {
+        guard let store else { return AuditReadReply(rows: [], isEnd: true) }
+        var rows: [AuditRow] = []
+        var isEnd = true
+        let after = Self.auditKey(request.afterClient, request.afterXID)
+        store.scan(.audit, from: request.afterClient.isEmpty ? [0] : after) { key, value in
+            guard key != after, key.count > 9 else { return true }
+            guard rows.count < AuditReadReply.rowCountMax else {
+                isEnd = false
+                return false
+            }
+            let uuid = String(decoding: key[..<(key.count - 9)], as: UTF8.self)
+            let xid = key[(key.count - 8)...].reduce(0) { $0 << 8 | UInt64($1) }
+            rows.append(
+                AuditRow(
+                    clientUUID: uuid, xid: XID(rawValue: xid),
+                    executions: UInt32(value.first ?? 0)))
+            return true
+        }
+        return AuditReadReply(rows: rows, isEnd: isEnd)
+    }
+
+    /// Does what the fault says to every 50th update; true where the request ends here.
+    private mutating func inject(
+        _ fault: DeliberateFault, _ request: ServerRequest, _ body: inout RequestBody, now: Ticks
+    ) -> Bool {
+        guard !request.isReplay else { return false }
+        switch (fault, body) {
+        case (.lose, .unlink), (.lose, .rename), (.lose, .objectWrite), (.lose, .setattr):
+            faultCounter += 1
+            guard faultCounter % 50 == 0 else { return false }
+            let transno = takeTransno(for: request)
+            rpc.reply(request.token, .ok, .empty, transno, trailer: nil, lnet: &lnet, now: now)
+            return true
+        case (.repeat, .objectWrite), (.repeat, .setattr):
+            faultCounter += 1
+            guard faultCounter % 50 == 0, let store else { return false }
+            var transaction = Transaction()
+            switch service {
+            case .metadata(var metadata):
+                _ = metadata.execute(
+                    body, client: request.export, isReplay: false, now: wall, in: store,
+                    into: &transaction)
+                service = .metadata(metadata)
+            case .object(var object):
+                _ = object.execute(body, now: wall, in: store, into: &transaction)
+                service = .object(object)
+            }
+            if configuration.keepsAudit { addAudit(request, into: &transaction) }
+            transaction.transno = takeTransno(for: request).rawValue
+            apply(&transaction, now: now)
+            return false
+        case (.corrupt, .objectWrite(var write)):
+            faultCounter += 1
+            guard faultCounter % 50 == 0, !write.data.isEmpty else { return false }
+            write.data[write.data.count / 2] ^= 0x40
+            body = .objectWrite(write)
+            return false
+        default:
+            return false
+        }
+    }
+}

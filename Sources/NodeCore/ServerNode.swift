@@ -1,0 +1,218 @@
+public import ClientCore
+public import LDLMCore
+public import LNetCore
+import MetadataCore
+import ObjectCore
+public import Primitives
+public import PtlRPCCore
+public import StorageCore
+public import UpgradeCore
+public import WireFormat
+
+/// One server with one target: all its cores composed, without I/O.
+///
+/// The shell moves bytes and time in (`lnet` for connections, `committed`, `step`), and carries
+/// `lnet.actions` and `actions` out. Before `activate` the server is a standby: it accepts
+/// connections and parks connects, but has no store.
+public struct ServerNode {
+    public let configuration: ServerConfiguration
+    public var lnet: LNetCore
+    public var actions = Outbox<ServerAction>()
+
+    enum Service {
+        case metadata(MetadataService)
+        case object(ObjectService)
+    }
+
+    /// An answer that waits for its update to be on disk.
+    enum AfterCommit {
+        case reply(RequestToken, Status, ReplyBody, Transno)
+        case connect(RequestToken, ConnectReply)
+        case backlog
+        case record(Transno)
+    }
+
+    /// What a request to a client is about.
+    enum PendingCallback {
+        case notice(UpgradeEpoch)
+        case preflush(UpgradeEpoch)
+        case blocking(lock: SlotHandle)
+        case completion
+        case commitNotice(UpgradeEpoch)
+        case admissionGrant
+    }
+
+    var rpc: RPCServer
+    var locks: LockServer
+    var upgrade: UpgradeTarget
+    var upgradeActions = Outbox<UpgradeTarget.Action>()
+    var service: Service
+    var store: OverlayStore<StoreBox>?
+    /// A metadata server as the client of its object servers.
+    var client: ClientCore?
+    public let instance: UInt64
+    let admission: ResourceID
+
+    var nextTransno: UInt64 = 1
+    var afterOpenGroup: [AfterCommit] = []
+    var afterGroup: [(group: UInt64, [AfterCommit])] = []
+    var oldestUncommitted: Ticks?
+    var wantsCommit = false
+    var commitsBeforeReply = false
+    var isSealed = false
+    var isStopped = false
+    /// The store still says that the last instance stopped cleanly.
+    var holdsCleanRecord = false
+    var hasWrittenRun = false
+    var cleanRecordKeys: [[UInt8]] = []
+    var exclusiveLock: SlotHandle?
+    /// The admission lock of each export; by index.
+    var admissionLocks: [SlotHandle?] = []
+    var pendingCallbacks = SlotTable<PendingCallback>()
+    var waitingForObjects: [ServerRequest] = []
+    /// Exports whose reservations are not claimed or given up yet.
+    var reservedExports: [UInt32] = []
+    var reservationDeadline: Ticks?
+    var objectsRequested: [Bool] = []
+    var destroysRequested: [Bool] = []
+    var nextHousekeeping: Ticks = .zero
+    var pendingStart: RequestToken?
+    var orderedBySignal = false
+    var upgradeAcceptedAt: Ticks = .zero
+    var preparedAt: Ticks?
+    var committedAt: Ticks?
+    var evictionCount: UInt64 = 0
+    var wall: Timestamp = .zero
+    var faultCounter: UInt64 = 0
+    var isRecovering = false
+    var isRequestStart = false
+
+    /// A standby. `instance` must be greater than that of every earlier instance of the target:
+    /// milliseconds of the wall clock are.
+    public init(_ configuration: ServerConfiguration, instance: UInt64) {
+        self.configuration = configuration
+        self.instance = instance
+        lnet = LNetCore(configuration.lnet)
+        var rpcConfiguration = RPCServerConfiguration(
+            targetName: configuration.targetName, kind: configuration.kind, instance: instance)
+        rpcConfiguration.versions = configuration.versions
+        rpcConfiguration.features = configuration.features
+        rpcConfiguration.recoveryWindow = configuration.recoveryWindow
+        rpc = RPCServer(rpcConfiguration)
+        var lockConfiguration = LockServerConfiguration()
+        lockConfiguration.callbackTimeout = configuration.callbackTimeout
+        locks = LockServer(lockConfiguration)
+        upgrade = UpgradeTarget(instance: instance)
+        admission = .admission(UInt64(configuration.targetIndex))
+        switch configuration.kind {
+        case .mds:
+            var metadata = MetadataConfiguration(
+                targetIndex: configuration.targetIndex, instance: instance)
+            metadata.stripeSize = configuration.stripeSize
+            service = .metadata(MetadataService(configuration: metadata))
+        case .oss:
+            service = .object(ObjectService())
+        }
+        rpc.attach(lnet: &lnet)
+        if configuration.kind == .mds, !configuration.objectTargets.isEmpty {
+            var clientConfiguration = ClientConfiguration(
+                uuid: "\(configuration.targetName)-mdc", targets: configuration.objectTargets,
+                seed: configuration.seed, wallSeconds: instance / 1000)
+            clientConfiguration.versions = configuration.versions
+            clientConfiguration.features = configuration.features
+            client = ClientCore(clientConfiguration)
+        }
+    }
+
+    /// Clients that have connected beforehand and wait for the store.
+    public var parkedConnectCount: Int { rpc.parkedConnectCount }
+    public var isActive: Bool { store != nil }
+    public var phase: UpgradePhase {
+        if store == nil { return .standby }
+        return isRecovering ? .recovering : upgrade.phase
+    }
+
+    /// Does everything that is due at `now`. To be called after connection events, commits and at
+    /// `nextDeadline`. `wall` is the time of day that clean-up updates carry.
+    public mutating func step(now: Ticks, wall: Timestamp) {
+        self.wall = wall
+        lnet.tick(now)
+        rpc.tick(lnet: &lnet, now: now)
+        locks.tick(now: now)
+        if var client {
+            self.client = nil
+            client.tick(lnet: &lnet, wall: wall, now: now)
+            self.client = client
+        }
+        if store != nil {
+            feed(.tick, now: now)
+            releaseLateReservations(now: now)
+        }
+        pump(now: now)
+        if store != nil {
+            housekeep(now: now)
+            pump(now: now)
+            takeGroup(now: now)
+        }
+    }
+
+    /// Events, lock actions and upgrade actions until nothing is left to do now.
+    mutating func pump(now: Ticks) {
+        var isBusy = true
+        while isBusy {
+            isBusy = false
+            while let event = lnet.events.popFirst() {
+                isBusy = true
+                dispatch(event, now: now)
+            }
+            while let event = rpc.events.popFirst() {
+                isBusy = true
+                handle(event, now: now)
+            }
+            while let action = locks.actions.popFirst() {
+                isBusy = true
+                run(action, now: now)
+            }
+            while let action = upgradeActions.popFirst() {
+                isBusy = true
+                run(action, now: now)
+            }
+            if client != nil, handleClientEvents(now: now) { isBusy = true }
+        }
+    }
+
+    private mutating func dispatch(_ event: LNetEvent, now: Ticks) {
+        if rpc.handle(event, lnet: &lnet, now: now) { return }
+        guard var client else { return }
+        // Taken out for the call, so that it and the LNet core can both be changed.
+        self.client = nil
+        _ = client.handle(event, lnet: &lnet, now: now)
+        client.pump(lnet: &lnet, now: now)
+        self.client = client
+    }
+
+    public var nextDeadline: Ticks? {
+        var earliest: Ticks?
+        func consider(_ deadline: Ticks?) {
+            guard let deadline else { return }
+            earliest = earliest.map { min($0, deadline) } ?? deadline
+        }
+        consider(lnet.nextDeadline)
+        consider(rpc.nextDeadline)
+        consider(locks.nextDeadline)
+        consider(upgrade.nextDeadline)
+        consider(client?.nextDeadline)
+        consider(reservationDeadline)
+        if store != nil {
+            if configuration.kind == .mds { consider(nextHousekeeping) }
+            if let oldest = oldestUncommitted, afterGroup.isEmpty {
+                consider(wantsCommit ? oldest : oldest + configuration.commitInterval)
+            }
+        }
+        return earliest
+    }
+
+    mutating func log(_ line: ServerLog) { actions.append(.log(line)) }
+
+    func owner(_ export: UInt32) -> LockOwner { LockOwner(index: export, generation: 0) }
+}
