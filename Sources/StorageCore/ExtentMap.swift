@@ -1,21 +1,23 @@
 /// Written ranges of one object: sorted, never overlapping, each with the group that wrote it.
-struct ExtentMap: Sendable {
-    struct Extent: Sendable {
-        var offset: UInt64
+package struct ExtentMap: Sendable {
+    package struct Extent: Sendable {
+        package var offset: UInt64
         /// The part of `bytes` that still shows: later writes cut pieces off without a copy.
-        var start: Int
-        var count: Int
-        var bytes: [UInt8]
-        var group: UInt64
+        package var start: Int
+        package var count: Int
+        package var bytes: [UInt8]
+        package var group: UInt64
 
-        var end: UInt64 { offset + UInt64(count) }
+        package var end: UInt64 { offset + UInt64(count) }
     }
 
-    private(set) var extents: [Extent] = []
+    package private(set) var extents: [Extent] = []
 
-    var isEmpty: Bool { extents.isEmpty }
+    package init() {}
+
+    package var isEmpty: Bool { extents.isEmpty }
     /// The end of the last extent; 0 where there is none.
-    var end: UInt64 { extents.last?.end ?? 0 }
+    package var end: UInt64 { extents.last?.end ?? 0 }
 
     /// The index of the first extent that ends behind `offset`.
     private func firstEnding(behind offset: UInt64) -> Int {
@@ -29,7 +31,7 @@ struct ExtentMap: Sendable {
     }
 
     /// Lays bytes over whatever was there.
-    mutating func write(_ bytes: [UInt8], at offset: UInt64, group: UInt64) {
+    package mutating func write(_ bytes: [UInt8], at offset: UInt64, group: UInt64) {
         let fresh = Extent(
             offset: offset, start: 0, count: bytes.count, bytes: bytes, group: group)
         if offset >= end {
@@ -58,7 +60,7 @@ struct ExtentMap: Sendable {
     }
 
     /// Forgets everything from `size` on.
-    mutating func truncate(to size: UInt64) {
+    package mutating func truncate(to size: UInt64) {
         let first = firstEnding(behind: size)
         guard first < extents.count else { return }
         if extents[first].offset < size {
@@ -70,10 +72,27 @@ struct ExtentMap: Sendable {
     }
 
     /// Forgets what groups up to and with `group` wrote.
-    mutating func drop(through group: UInt64) { extents.removeAll { $0.group <= group } }
+    package mutating func drop(through group: UInt64) { extents.removeAll { $0.group <= group } }
+
+    /// The parts of `range` that no extent covers, ascending.
+    package func holes(in range: Range<UInt64>) -> [Range<UInt64>] {
+        var holes: [Range<UInt64>] = []
+        var from = range.lowerBound
+        var index = firstEnding(behind: from)
+        while from < range.upperBound {
+            guard index < extents.count, extents[index].offset < range.upperBound else {
+                holes.append(from..<range.upperBound)
+                break
+            }
+            if extents[index].offset > from { holes.append(from..<extents[index].offset) }
+            from = max(from, extents[index].end)
+            index += 1
+        }
+        return holes
+    }
 
     /// Copies what shows of `offset ..< offset + buffer.count` into `buffer`.
-    func paint(_ buffer: inout [UInt8], offset: UInt64) {
+    package func paint(_ buffer: inout [UInt8], offset: UInt64) {
         let (sum, overflow) = offset.addingReportingOverflow(UInt64(buffer.count))
         let end = overflow ? .max : sum
         var index = firstEnding(behind: offset)

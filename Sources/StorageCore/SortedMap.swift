@@ -3,14 +3,13 @@
 /// Lookup costs two binary searches; an insertion moves at most one run and, once in a run's
 /// length, the list of runs. With 100,000 entries that is about 1,000 runs of 128: both parts fit
 /// into a cache, which is why there is no tree here.
-@usableFromInline
-struct SortedMap<Key: Comparable, Value> {
-    struct Entry {
-        var key: Key
-        var value: Value
+package struct SortedMap<Key: Comparable, Value> {
+    package struct Entry {
+        package var key: Key
+        package var value: Value
     }
 
-    struct Position: Equatable {
+    package struct Position: Equatable {
         var run: Int
         var index: Int
     }
@@ -21,14 +20,14 @@ struct SortedMap<Key: Comparable, Value> {
     private var runs: [[Entry]] = []
     /// The first key of each run, side by side for the first search.
     private var firstKeys: [Key] = []
-    private(set) var count = 0
+    package private(set) var count = 0
 
-    init() {}
+    package init() {}
 
-    var isEmpty: Bool { count == 0 }
+    package var isEmpty: Bool { count == 0 }
 
     /// The place of the first entry whose key is not below `key`; may be the end.
-    func lowerBound(_ key: Key) -> Position {
+    package func lowerBound(_ key: Key) -> Position {
         // The last run that begins at or below the key: the only one that can hold it.
         var low = 0
         var high = firstKeys.count
@@ -48,20 +47,20 @@ struct SortedMap<Key: Comparable, Value> {
             ? Position(run: run + 1, index: 0) : Position(run: run, index: low)
     }
 
-    var startPosition: Position { Position(run: 0, index: 0) }
+    package var startPosition: Position { Position(run: 0, index: 0) }
 
-    func isEnd(_ position: Position) -> Bool { position.run == runs.count }
+    package func isEnd(_ position: Position) -> Bool { position.run == runs.count }
 
-    func next(_ position: Position) -> Position {
+    package func next(_ position: Position) -> Position {
         position.index + 1 < runs[position.run].count
             ? Position(run: position.run, index: position.index + 1)
             : Position(run: position.run + 1, index: 0)
     }
 
     /// The entry at a position that is not the end.
-    subscript(position: Position) -> Entry { runs[position.run][position.index] }
+    package subscript(position: Position) -> Entry { runs[position.run][position.index] }
 
-    func value(_ key: Key) -> Value? {
+    package func value(_ key: Key) -> Value? {
         let position = lowerBound(key)
         guard !isEnd(position) else { return nil }
         let entry = runs[position.run][position.index]
@@ -70,7 +69,7 @@ struct SortedMap<Key: Comparable, Value> {
 
     /// Changes the value of a key in place, after inserting `fresh` where there is none.
     @discardableResult
-    mutating func update<R>(
+    package mutating func update<R>(
         _ key: Key, inserting fresh: @autoclosure () -> Value, _ body: (inout Value) -> R
     ) -> R {
         let position = lowerBound(key)
@@ -84,14 +83,14 @@ struct SortedMap<Key: Comparable, Value> {
     }
 
     /// Sets the value of a key.
-    mutating func set(_ key: Key, _ value: Value) {
+    package mutating func set(_ key: Key, _ value: Value) {
         update(key, inserting: value) { $0 = value }
     }
 
     /// Changes the value of a key in place and removes it when `body` returns true. Returns nil
     /// where there is no such key.
     @discardableResult
-    mutating func removeIf(_ key: Key, _ body: (inout Value) -> Bool) -> Bool? {
+    package mutating func removeIf(_ key: Key, _ body: (inout Value) -> Bool) -> Bool? {
         let position = lowerBound(key)
         guard !isEnd(position), runs[position.run][position.index].key == key else { return nil }
         guard body(&runs[position.run][position.index].value) else { return false }
@@ -101,7 +100,7 @@ struct SortedMap<Key: Comparable, Value> {
 
     /// Visits every entry once, in any order of its choosing, and keeps those for which `body`
     /// returns true. Linear in all entries.
-    mutating func retain(_ body: (inout Entry) -> Bool) {
+    package mutating func retain(_ body: (inout Entry) -> Bool) {
         var kept: [[Entry]] = []
         var keptKeys: [Key] = []
         count = 0
@@ -120,7 +119,7 @@ struct SortedMap<Key: Comparable, Value> {
         firstKeys = keptKeys
     }
 
-    mutating func removeAll() {
+    package mutating func removeAll() {
         runs.removeAll(keepingCapacity: true)
         firstKeys.removeAll(keepingCapacity: true)
         count = 0

@@ -1,0 +1,256 @@
+internal import CLMDB
+internal import Glibc
+public import StorageCore
+
+/// A target's store on a disk: LMDB for the tables, files for the bytes of objects.
+///
+/// One thread owns it, its loop: it reads the snapshot taken by the last `refresh()`, submits
+/// groups, and calls `refresh()` for every `CommitEvent`. Commits happen on a thread of their own.
+public final class DiskStore: CommittedStore {
+    /// What may be chosen about a store. The defaults are for production.
+    public struct Options: Sendable {
+        /// Address space reserved for the database at first; the file itself grows as it is used.
+        public var mapBytes: UInt64 = 64 << 30
+        /// Groups that may wait for the disk before `canSubmit` is false.
+        public var queueMax = 8
+        /// Object files kept open by the loop for reading, and by the commit thread for writing.
+        public var descriptorsMax = 512
+        package var supportedFormat = StoreIdentity.currentFormat
+        package var newStoreFormat = StoreIdentity.currentFormat
+        package var newStoreFeatures: UInt64 = 0
+        /// Answers a negative errno where a commit shall fail.
+        package var fault: (@Sendable (CommitStep) -> Int32)?
+
+        public init() {}
+    }
+
+    /// Whose store it is, its format and its features.
+    public let identity: StoreIdentity
+    public var directory: String { layout.directory }
+
+    private let layout: Layout
+    private let environment: Environment
+    private let tables: StoreTables
+    private let files: ObjectFiles
+    private let commits: CommitThread
+    private var lock: StoreLock?
+    /// nil once the store is closed.
+    private var reader: ReadTransaction?
+    private var seenGroup: UInt64 = 0
+    private var scanDepth = 0
+
+    init(
+        _ opened: OpenedStore, lock: StoreLock, options: Options,
+        onEvent: @escaping @Sendable (CommitEvent) -> Void
+    ) throws(StoreError) {
+        identity = opened.identity
+        layout = opened.layout
+        environment = opened.environment
+        tables = opened.tables
+        self.lock = lock
+        files = ObjectFiles(
+            layout: opened.layout, flags: O_RDONLY, capacity: options.descriptorsMax)
+        commits = CommitThread(
+            committer: opened.committer, queueMax: options.queueMax, onEvent: onEvent)
+        do {
+            reader = try opened.environment.beginRead()
+        } catch {
+            environment.close()
+            throw StoreError(code: error.code, path: opened.layout.database, call: "a read")
+        }
+        // With a reader there is something to abandon: `deinit` does it when this throws.
+        try commits.start()
+    }
+
+    deinit {
+        if reader != nil { abandon() }
+    }
+
+    /// Opens a target's store, or with `create` makes one where there is none.
+    ///
+    /// Without `lock` takes the store's lock, not waiting for it; a warm standby passes the one
+    /// that it waited for. `onEvent` is called on the commit thread, to wake the loop.
+    public static func open(
+        directory: String, targetName: String, targetKind: String, create: Bool,
+        lock: StoreLock? = nil, options: Options = Options(),
+        onEvent: @escaping @Sendable (CommitEvent) -> Void
+    ) throws(StoreError) -> DiskStore {
+        let held: StoreLock
+        if let lock {
+            precondition(lock.directory == directory, "the lock of this store, not another's")
+            held = lock
+        } else {
+            if create { try makeDirectory(directory) }
+            held = try StoreLock.take(directory: directory)
+        }
+        let opened = try OpenedStore(
+            directory: directory, name: targetName, kind: targetKind, create: create,
+            options: options)
+        return try DiskStore(opened, lock: held, options: options, onEvent: onEvent)
+    }
+
+    private static func makeDirectory(_ path: String) throws(StoreError) {
+        do {
+            try File.makeDirectory(path)
+        } catch {
+            throw error.at(path)
+        }
+    }
+
+    // MARK: Reading
+
+    public func read(_ table: Table, _ key: [UInt8]) -> [UInt8]? {
+        precondition(!key.isEmpty, "no key is empty")
+        do {
+            return try snapshot.get(tables[table], key)
+        } catch {
+            failStop(StoreError(code: error.code, path: layout.database, call: "a read"))
+        }
+    }
+
+    public func scan(
+        _ table: Table, from: [UInt8], _ visit: (_ key: [UInt8], _ value: [UInt8]) -> Bool
+    ) {
+        scanDepth += 1
+        defer { scanDepth -= 1 }
+        do {
+            try snapshot.scan(tables[table], from: from, visit)
+        } catch {
+            failStop(StoreError(code: error.code, path: layout.database, call: "a read"))
+        }
+    }
+
+    public func readObject(_ id: ObjectID, offset: UInt64, count: Int) -> [UInt8] {
+        do {
+            guard let row = try snapshot.get(tables.files, id.key) else { return [] }
+            guard let record = FileRecord(row) else {
+                failStop(
+                    .corrupt(path: layout.database, detail: "the file record of \(id) is no record")
+                )
+            }
+            guard record.length > offset, count > 0 else { return [] }
+            let wanted = Int(min(UInt64(count), record.length - offset))
+            return readFile(
+                FileID(object: id, incarnation: record.incarnation), offset, wanted)
+        } catch {
+            failStop(StoreError(code: error.code, path: layout.database, call: "a read"))
+        }
+    }
+
+    private func readFile(_ id: FileID, _ offset: UInt64, _ count: Int) -> [UInt8] {
+        do {
+            return try files.open(id).read(offset: offset, count: count)
+        } catch {
+            failStop(error.at(layout.path(id)))
+        }
+    }
+
+    private var snapshot: ReadTransaction {
+        guard let reader else { preconditionFailure("the store is closed") }
+        return reader
+    }
+
+    /// A disk that does not give back what is committed: to go on would be to answer clients with
+    /// zeros. The partner, or a restart, reads it again.
+    private func failStop(_ error: StoreError) -> Never {
+        fatalError("\(error)")
+    }
+
+    // MARK: Committing
+
+    /// False when the queue is full: leave the group in the overlay, where it grows.
+    public var canSubmit: Bool { commits.canSubmit }
+
+    /// Hands a group to the commit thread. Ask `canSubmit` before the group is taken.
+    public func submit(_ group: CommitGroup) { commits.submit(group) }
+
+    /// Takes the latest snapshot and returns the last group in it: the overlay's `committed` is
+    /// next. Grows the database when a commit waits for that. Not within a scan.
+    @discardableResult
+    public func refresh() -> UInt64 {
+        precondition(scanDepth == 0, "a snapshot stays while it is scanned")
+        let reader = snapshot
+        let status = commits.status
+        if status.needsGrowth { grow() }
+        if status.committedThrough != seenGroup {
+            seenGroup = status.committedThrough
+            reader.reset()
+            renew(reader)
+        }
+        return seenGroup
+    }
+
+    /// Why nothing is committed at present; nil as long as all is well.
+    public var failure: StoreError? { commits.status.failure }
+
+    /// Tries once more after a failed commit, from where it failed.
+    public func retryCommit() { commits.retry() }
+
+    public var statistics: StoreStatistics { commits.statistics }
+
+    /// Waits on the calling thread until everything submitted is durable, then refreshes.
+    /// Throws what keeps a commit from succeeding; what was not committed is still kept.
+    @discardableResult
+    public func waitUntilCommitted() throws(StoreError) -> UInt64 {
+        while true {
+            commits.waitWhileCommitting()
+            let status = commits.status
+            let group = refresh()
+            if status.needsGrowth { continue }
+            if let failure = status.failure { throw failure }
+            return group
+        }
+    }
+
+    private func renew(_ reader: ReadTransaction) {
+        do {
+            try reader.renew()
+        } catch {
+            failStop(StoreError(code: error.code, path: layout.database, call: "a read"))
+        }
+    }
+
+    /// Doubles the map. The commit thread waits meanwhile, and the snapshot is let go of: LMDB
+    /// moves the map only while no transaction looks at it.
+    private func grow() {
+        let reader = snapshot
+        reader.reset()
+        var failure: StoreError?
+        do {
+            try environment.setMapSize(try environment.info().map_size * 2)
+        } catch {
+            failure = StoreError(code: error.code, path: layout.database, call: "growing")
+        }
+        renew(reader)
+        commits.growthDone(failure)
+    }
+
+    // MARK: The end
+
+    /// Waits until everything submitted is durable, closes the store and releases its lock.
+    ///
+    /// When a commit fails the store is closed all the same and the error is thrown: the groups
+    /// that were not durable are then for recovery.
+    public func close() throws(StoreError) {
+        let failure: StoreError?
+        do throws(StoreError) {
+            try waitUntilCommitted()
+            failure = nil
+        } catch {
+            failure = error
+        }
+        abandon()
+        if let failure { throw failure }
+    }
+
+    /// Closes without waiting for what is queued, as a crash would. A commit that is under way
+    /// comes to its end first.
+    public func abandon() {
+        guard reader != nil else { return }
+        commits.finish()
+        reader = nil
+        files.closeAll()
+        environment.close()
+        lock = nil
+    }
+}
