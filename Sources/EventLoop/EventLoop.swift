@@ -107,7 +107,8 @@ public final class EventLoop: @unchecked Sendable {
         }
     }
 
-    /// Makes `run` return after the current iteration, now or when it is called. From any thread.
+    /// Makes `run` return after the current iteration; the next `run` where none is under way. From any
+    /// thread.
     public func stop() {
         stopRequested.store(true, ordering: .releasing)
         wake()
@@ -142,7 +143,7 @@ public final class EventLoop: @unchecked Sendable {
 
     // MARK: Running
 
-    /// Runs `handler` on the calling thread until `stop()`.
+    /// Runs `handler` on the calling thread until `stop()`. May be called again afterwards.
     public func run<Handler: EventHandler & ~Copyable>(
         _ handler: inout Handler
     ) throws(FabricError) {
@@ -174,6 +175,7 @@ public final class EventLoop: @unchecked Sendable {
             if useful { lastUseful = now }
             deadline = handler.turn(on: self)
         }
+        stopRequested.store(false, ordering: .releasing)
     }
 
     /// How many nanoseconds the next poll may sleep: negative for ever, zero not at all.
