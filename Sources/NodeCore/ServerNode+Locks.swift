@@ -1,0 +1,181 @@
+import LDLMCore
+import LNetCore
+import ObjectCore
+import Primitives
+import PtlRPCCore
+import UpgradeCore
+import WireFormat
+
+/// Locks of clients: enqueue, cancel, replay, and the callbacks that the lock server wants.
+extension ServerNode {
+    mutating func enqueue(_ request: ServerRequest, _ body: EnqueueRequest, now: Ticks) {
+        let enqueue = body.request
+        let resource = enqueue.descriptor.resource.id
+        if resource.isAdmission {
+            return receiveReceipt(request, body, now: now)
+        }
+        guard !isSealed else { return rpc.refuse(request.token, lnet: &lnet, now: now) }
+        let mode = enqueue.descriptor.requestedMode ?? enqueue.descriptor.grantedMode
+        guard let mode else { return answerEnqueue(request, .invalid, nil, now: now) }
+        let result: EnqueueResult
+        if enqueue.flags.contains(.replay) {
+            result = locks.enqueueReplay(
+                owner: owner(request.export), resource: resource,
+                type: enqueue.descriptor.resource.type, mode: mode,
+                policy: enqueue.descriptor.policy, clientCookie: enqueue.handle0,
+                isGranted: enqueue.flags.contains(.blockGranted), now: now)
+        } else {
+            enqueue.forEachEarlyCancel { cookie in
+                _ = locks.cancel(
+                    SlotHandle(rawValue: cookie), owner: owner(request.export), now: now)
+            }
+            result = locks.enqueue(
+                owner: owner(request.export), resource: resource,
+                type: enqueue.descriptor.resource.type, mode: mode,
+                policy: enqueue.descriptor.policy, clientCookie: enqueue.handle0,
+                flags: enqueue.flags, now: now)
+        }
+        switch result.outcome {
+        case .granted, .waiting:
+            answerEnqueue(request, .ok, result, now: now)
+        case .wouldBlock:
+            answerEnqueue(request, .busy, nil, now: now)
+        case .sealed:
+            rpc.refuse(request.token, lnet: &lnet, now: now)
+        case .refused(let refusal):
+            let status: Status
+            switch refusal {
+            case .full: status = .noSpace
+            case .badPolicy: status = .invalid
+            case .cookieReused, .notReserved, .conflictingReplay: status = .stale
+            }
+            answerEnqueue(request, status, nil, now: now)
+        }
+    }
+
+    private mutating func answerEnqueue(
+        _ request: ServerRequest, _ status: Status, _ result: EnqueueResult?, now: Ticks
+    ) {
+        var body = ReplyBody.empty
+        if let result, let info = locks.info(result.lock) {
+            let isGranted = result.outcome == .granted
+            let descriptor = LockDescriptor(
+                resource: ResourceDescriptor(type: result.policy.type, id: info.resource),
+                requestedMode: info.mode, grantedMode: isGranted ? result.mode : nil,
+                policy: result.policy)
+            body = .enqueue(
+                EnqueueReply(
+                    reply: LDLMReply(
+                        flags: result.flags, descriptor: descriptor,
+                        serverCookie: result.lock.rawValue),
+                    valueBlock: valueBlock(of: info.resource)))
+        }
+        rpc.reply(
+            request.token, status, body, .zero, trailer: upgrade.trailer(for: request.export),
+            lnet: &lnet, now: now)
+    }
+
+    mutating func cancel(_ request: ServerRequest, _ cancel: LDLMRequest, now: Ticks) {
+        guard !isSealed else { return rpc.refuse(request.token, lnet: &lnet, now: now) }
+        var found = 0
+        cancel.forEachCancel { cookie in
+            let result = locks.cancel(
+                SlotHandle(rawValue: cookie), owner: owner(request.export), now: now)
+            if case .done = result { found += 1 }
+        }
+        rpc.reply(
+            request.token, .ok, .empty, .zero, trailer: upgrade.trailer(for: request.export),
+            lnet: &lnet, now: now)
+    }
+
+    /// Size and time of an object, as the lock on it lets its holder know them.
+    private func valueBlock(of resource: ResourceID) -> OSTLVB {
+        var block = OSTLVB()
+        if case .object(let object) = service, let store,
+            let attributes = object.attributes(of: resource.objectName, in: store)
+        {
+            block.size = attributes.size
+            block.mtime = attributes.modified.seconds
+            block.mtimeNanoseconds = attributes.modified.nanoseconds
+        }
+        return block
+    }
+
+    mutating func run(_ action: LockAction, now: Ticks) {
+        switch action {
+        case .blockingAST(let ast):
+            if ast.resource.isAdmission {
+                sendNotice(to: ast.owner.index, lock: ast, now: now)
+            } else {
+                let pending = pendingCallbacks.insert(.blocking(lock: ast.lock))
+                rpc.callback(
+                    ast.owner.index,
+                    .blockingAST(BlockingAST(request: callbackRequest(ast, flags: []))),
+                    cookie: pending.rawValue, lnet: &lnet, now: now)
+            }
+        case .completionAST(let ast):
+            guard !ast.resource.isAdmission else { return }
+            let pending = pendingCallbacks.insert(.completion)
+            rpc.callback(
+                ast.owner.index,
+                .completionAST(
+                    CompletionAST(
+                        request: callbackRequest(ast, flags: ast.flags),
+                        valueBlock: valueBlock(of: ast.resource))),
+                cookie: pending.rawValue, lnet: &lnet, now: now)
+        case .callbackExpired(_, let owner):
+            rpc.evict(
+                owner.index, reason: "kept a lock that was called back for longer than "
+                    + "\(Int(configuration.callbackTimeout.inSeconds)) s", lnet: &lnet, now: now)
+        case .granted(let lock):
+            if lock == exclusiveLock { feed(.exclusiveGranted, now: now) }
+        }
+    }
+
+    /// The client has replayed what it had: what it did not claim goes to others.
+    mutating func finishClientReplay(_ request: ServerRequest, now: Ticks) {
+        guard request.isLockReplay,
+            let place = reservedExports.firstIndex(of: request.export), let store
+        else { return }
+        reservedExports.remove(at: place)
+        locks.releaseUnclaimed(owner(request.export), now: now)
+        if case .metadata(var metadata) = service {
+            var transaction = metadata.dropReservations(of: request.export, in: store)
+            service = .metadata(metadata)
+            apply(&transaction, now: now)
+        }
+    }
+
+    /// Locks of clients that have not come back in the time that a callback would get are given to
+    /// others. Their opens stay, and so do their records.
+    mutating func releaseLateReservations(now: Ticks) {
+        guard let deadline = reservationDeadline, deadline <= now else { return }
+        reservationDeadline = nil
+        for export in reservedExports { locks.releaseUnclaimed(owner(export), now: now) }
+    }
+
+    mutating func callbackReply(
+        _ cookie: UInt64, export: UInt32, status: Status, body: ReplyBody, now: Ticks
+    ) {
+        guard let pending = pendingCallbacks.remove(SlotHandle(rawValue: cookie)) else { return }
+        switch pending {
+        case .notice(let epoch):
+            guard !status.isError else { return }
+            feed(.noticeDelivered(client: export, epoch), now: now)
+            if case .receipt(let receipt) = body {
+                feed(.receipt(client: export, receipt), now: now)
+            }
+        case .preflush(let epoch):
+            if !status.isError { feed(.noticeDelivered(client: export, epoch), now: now) }
+        case .blocking(let lock):
+            // The client does not have the lock (any more): then nobody has.
+            if status == .invalid { _ = locks.cancel(lock, owner: owner(export), now: now) }
+        case .completion, .admissionGrant:
+            break
+        case .commitNotice(let epoch):
+            if !status.isError {
+                feed(.commitNoticeDelivered(client: export, epoch), now: now)
+            }
+        }
+    }
+}

@@ -1,0 +1,249 @@
+import LDLMCore
+import LNetCore
+import MetadataCore
+import Primitives
+import PtlRPCCore
+import StorageCore
+import UpgradeCore
+import WireFormat
+
+/// The upgrade machine's hands: what its actions do to locks, store and clients.
+extension ServerNode {
+    /// Asks for the upgrade path without a client's request: a clean stop of this instance.
+    public mutating func beginStop(_ start: UpgradeStart, now: Ticks) {
+        guard store != nil else {
+            isStopped = true
+            actions.append(.stop)
+            return
+        }
+        orderedBySignal = true
+        feed(.start(start, isRecovering: isRecovering), now: now)
+        pump(now: now)
+        takeGroup(now: now)
+    }
+
+    mutating func feed(_ input: UpgradeTarget.Input, now: Ticks) {
+        do {
+            try upgrade.step(input, now: now, into: &upgradeActions)
+        } catch {
+            preconditionFailure("\(error)")
+        }
+    }
+
+    mutating func drainUpgradeActions(now: Ticks) {
+        while let action = upgradeActions.popFirst() { run(action, now: now) }
+    }
+
+    func admissionLock(of export: UInt32) -> SlotHandle? {
+        Int(export) < admissionLocks.count ? admissionLocks[Int(export)] : nil
+    }
+
+    private mutating func setAdmissionLock(_ lock: SlotHandle?, of export: UInt32) {
+        while admissionLocks.count <= Int(export) { admissionLocks.append(nil) }
+        admissionLocks[Int(export)] = lock
+    }
+
+    mutating func run(_ action: UpgradeTarget.Action, now: Ticks) {
+        switch action {
+        case .accepted(let epoch):
+            log(.upgrade("upgrade \(epoch) accepted"))
+            answerStart(.ok, .upgradeStarted(epoch), now: now)
+        case .refused(let refusal):
+            log(.upgrade("upgrade refused: \(refusal)"))
+            answerStart(.busy, .empty, now: now)
+        case .enqueueExclusive:
+            let result = locks.enqueue(
+                owner: .local, resource: admission, type: .plain, mode: .ex, policy: .plain,
+                clientCookie: 1, flags: [], now: now)
+            exclusiveLock = result.lock
+            if result.outcome == .granted { feed(.exclusiveGranted, now: now) }
+        case .releaseExclusive:
+            if let exclusiveLock { _ = locks.cancel(exclusiveLock, owner: .local, now: now) }
+            exclusiveLock = nil
+            feed(.exclusiveReleased, now: now)
+        case .sendPreflush(let notice):
+            for export in rpc.exportIndices where upgrade.standing(of: export) == .granted {
+                let pending = pendingCallbacks.insert(.preflush(notice.epoch))
+                rpc.callback(
+                    export,
+                    .blockingAST(BlockingAST(request: admissionRequest(export), notice: notice)),
+                    cookie: pending.rawValue, lnet: &lnet, now: now)
+            }
+        case .suspendBlockingASTs:
+            locks.suspendBlockingASTs(now: now)
+        case .resumeBlockingASTs:
+            locks.resumeBlockingASTs(now: now)
+        case .commitBeforeReply(let isOn):
+            commitsBeforeReply = isOn
+        case .commitNow:
+            if let store, store.hasOpenGroup || !afterGroup.isEmpty {
+                afterOpenGroup.append(.backlog)
+                wantsCommit = true
+            } else {
+                feed(.backlogCommitted, now: now)
+            }
+        case .seal:
+            isSealed = true
+            locks.seal()
+        case .unseal:
+            isSealed = false
+            locks.unseal()
+        case .writeCleanRecord(let epoch):
+            writeCleanRecord(epoch, now: now)
+        case .broadcast(let notice):
+            for export in rpc.exportIndices where upgrade.isTold(export) {
+                let pending = pendingCallbacks.insert(.commitNotice(notice.epoch))
+                rpc.callback(
+                    export,
+                    .completionAST(
+                        CompletionAST(
+                            request: admissionRequest(export), valueBlock: OSTLVB(),
+                            commitNotice: notice)),
+                    cookie: pending.rawValue, lnet: &lnet, now: now)
+            }
+        case .enqueueAdmission(let export):
+            enqueueAdmission(export, now: now)
+        case .requeueAdmission(let export):
+            if let lock = admissionLock(of: export) {
+                _ = locks.cancel(lock, owner: owner(export), now: now)
+            }
+            enqueueAdmission(export, now: now)
+        case .takeAdmission(let export):
+            if let lock = admissionLock(of: export) {
+                _ = locks.cancel(lock, owner: owner(export), now: now)
+            }
+            setAdmissionLock(nil, of: export)
+        case .fence(let export):
+            rpc.fence(export)
+        case .unfence(let export):
+            rpc.unfence(export)
+        case .grantAll(let epoch):
+            for export in rpc.exportIndices where upgrade.standing(of: export) == .granted {
+                grantAdmission(export, epoch, now: now)
+            }
+        case .grant(let export, let epoch):
+            grantAdmission(export, epoch, now: now)
+        case .stop:
+            isStopped = true
+            actions.append(.stop)
+        case .report(let event, let at):
+            switch event {
+            case .accepted:
+                upgradeAcceptedAt = at
+                preparedAt = nil
+                committedAt = nil
+            case .allPrepared: preparedAt = at
+            case .committed: committedAt = at
+            case .leftBehind(let export):
+                let uuid = rpc.summary(of: export)?.uuid ?? "client \(export)"
+                log(.upgrade("\(uuid) gave no receipt before the deadline and is left behind"))
+            case .aborted(let reason): log(.upgrade("upgrade aborted: \(reason)"))
+            default: break
+            }
+        }
+    }
+
+    private mutating func answerStart(_ status: Status, _ body: ReplyBody, now: Ticks) {
+        guard let token = pendingStart else { return }
+        pendingStart = nil
+        rpc.reply(token, status, body, .zero, trailer: nil, lnet: &lnet, now: now)
+    }
+
+    private mutating func enqueueAdmission(_ export: UInt32, now: Ticks) {
+        admissionCounter += 1
+        let result = locks.enqueue(
+            owner: owner(export), resource: admission, type: .plain, mode: .cr, policy: .plain,
+            clientCookie: admissionCounter, flags: [], now: now)
+        setAdmissionLock(result.lock, of: export)
+    }
+
+    private func admissionRequest(_ export: UInt32) -> LDLMRequest {
+        .callback(
+            clientCookie: 1, serverCookie: admissionLock(of: export)?.rawValue ?? 0, flags: [],
+            descriptor: LockDescriptor(
+                resource: ResourceDescriptor(type: .plain, id: admission), requestedMode: .cr,
+                grantedMode: .cr, policy: .plain))
+    }
+
+    private mutating func grantAdmission(_ export: UInt32, _ epoch: UpgradeEpoch, now: Ticks) {
+        let pending = pendingCallbacks.insert(.admissionGrant)
+        rpc.callback(
+            export,
+            .completionAST(
+                CompletionAST(
+                    request: admissionRequest(export), valueBlock: OSTLVB(), grantEpoch: epoch)),
+            cookie: pending.rawValue, lnet: &lnet, now: now)
+    }
+
+    /// The lock server wants an admission lock back: that is the announcement.
+    mutating func sendNotice(to export: UInt32, lock: LockCallback, now: Ticks) {
+        guard let notice = upgrade.notice(now: now) else { return }
+        let pending = pendingCallbacks.insert(.notice(notice.epoch))
+        rpc.callback(
+            export,
+            .blockingAST(BlockingAST(request: admissionRequest(export), notice: notice)),
+            cookie: pending.rawValue, lnet: &lnet, now: now)
+    }
+
+    func callbackRequest(_ ast: LockCallback, flags: LockFlags) -> LDLMRequest {
+        .callback(
+            clientCookie: ast.clientCookie, serverCookie: ast.lock.rawValue, flags: flags,
+            descriptor: ast.descriptor)
+    }
+
+    /// Cancel of CR, enqueue of a new CR and the receipt, in one message.
+    mutating func receiveReceipt(_ request: ServerRequest, _ body: EnqueueRequest, now: Ticks) {
+        if let receipt = body.receipt {
+            feed(.receipt(client: request.export, receipt), now: now)
+            drainUpgradeActions(now: now)
+        }
+        let isGranted = upgrade.admissionState(of: request.export) == .granted
+        let descriptor = LockDescriptor(
+            resource: ResourceDescriptor(type: .plain, id: admission), requestedMode: .cr,
+            grantedMode: isGranted ? .cr : nil, policy: .plain)
+        rpc.reply(
+            request.token, .ok,
+            .enqueue(
+                EnqueueReply(
+                    reply: LDLMReply(
+                        flags: isGranted ? [.blockGranted] : [.blockWait], descriptor: descriptor,
+                        serverCookie: admissionLock(of: request.export)?.rawValue ?? 0),
+                    valueBlock: OSTLVB())),
+            .zero, trailer: upgrade.trailer(for: request.export), lnet: &lnet, now: now)
+    }
+
+    // MARK: The clean record
+
+    private mutating func writeCleanRecord(_ epoch: UpgradeEpoch, now: Ticks) {
+        guard let store else { return }
+        var entries: [CleanRecord.Client] = []
+        var nids: [NID] = []
+        for export in rpc.exportIndices {
+            guard let summary = rpc.summary(of: export), !summary.isObserver else { continue }
+            entries.append(
+                CleanRecord.Client(
+                    export: export, uuid: summary.uuid, nid: summary.nid,
+                    standing: cleanStanding(export, summary)))
+            nids.append(summary.nid)
+        }
+        let lockReservations = locks.reservations { UInt64($0.index) }
+        var lockBytes: [[UInt8]] = []
+        for reservation in lockReservations { lockBytes.append(ReservationCodec.encode(reservation)) }
+        var openBytes: [UInt8] = []
+        if case .metadata(let metadata) = service {
+            openBytes = OpenReservation.encode(metadata.openReservations())
+        }
+        let record = CleanRecord(
+            epoch: epoch, targetName: configuration.targetName, versions: configuration.versions,
+            storeFormat: Self.storeFormat, lastTransno: Transno(rawValue: nextTransno - 1),
+            clients: entries, locks: ReservationCodec.join(lockBytes), opens: openBytes)
+        var transaction = Transaction()
+        for row in record.rows() { transaction.put(.reservations, key: row.key, value: row.value) }
+        writeRun(into: &transaction)
+        apply(&transaction, now: now)
+        afterOpenGroup.append(.record(Transno(rawValue: nextTransno - 1)))
+        wantsCommit = true
+        _ = store
+        _ = nids
+    }
+}
