@@ -67,6 +67,7 @@ extension LockServer {
             firstFreeResource = resources[Int(place)].nextFree
         } else {
             place = Int32(resources.count)
+            resources.growByAnEighth()
             resources.append(ResourceRecord())
         }
         resources[Int(place)] = ResourceRecord()
@@ -123,6 +124,7 @@ extension LockServer {
             firstFreeLock = locks[Int(index)].next
         } else {
             index = Int32(locks.count)
+            locks.growByAnEighth()
             locks.append(LockRecord())
         }
         let generation = locks[Int(index)].generation &+ 1

@@ -30,8 +30,9 @@ import WireFormat
         let ask = { (server: inout LockServer, owner: UInt32, group: UInt64) in
             server.enqueue(
                 owner: client(owner), resource: ResourceID(1), mode: .group,
-                policy: .extent(.whole, group: group), clientCookie: UInt64(owner), now: epoch)
-                .outcome
+                policy: .extent(.whole, group: group), clientCookie: UInt64(owner), now: epoch
+            )
+            .outcome
         }
         #expect(ask(&server, 1, 7) == .granted)
         #expect(ask(&server, 2, 7) == .granted)

@@ -247,13 +247,15 @@ import WireFormat
         #expect(server.install(bad, owner: client(5)) == false)
     }
 
-    @Test func `after a crash what clients hold is believed, and others wait until all have come`() {
+    @Test func `after a crash what clients hold is believed, and others wait until all have come`()
+    {
         var server = LockServer()
         server.beginRecovery()
         let replay = { (server: inout LockServer, owner: UInt32, mode: LockMode, held: Bool) in
             server.enqueueReplay(
                 owner: client(owner), resource: ResourceID(1), mode: mode, policy: .plain,
-                clientCookie: UInt64(owner), isGranted: held, now: epoch).outcome
+                clientCookie: UInt64(owner), isGranted: held, now: epoch
+            ).outcome
         }
         #expect(replay(&server, 1, .pr, true) == .granted)
         #expect(replay(&server, 3, .ex, false) == .waiting)
