@@ -37,10 +37,13 @@ private struct World {
         var inUse: [(lock: SlotHandle, until: Int)] = []
         var flushing: [(lock: SlotHandle, until: Int)] = []
         var waiting: Set<UInt64> = []
+        /// The step of its return, while it is away from a restarted server.
+        var returnsAt: Int?
     }
 
     var random: SplitMix64
-    var server = LockServer(LockServerConfiguration(callbackTimeout: .seconds(1_000_000)))
+    var server = LockServer(
+        LockServerConfiguration(instance: 1, callbackTimeout: .seconds(1_000_000)))
     var nodes: [Node]
     var step = 0
     var nextOperation: UInt64 = 1
@@ -59,6 +62,11 @@ private struct World {
         for index in nodes.indices {
             if isStarting, random.oneIn(4), nodes[index].waiting.count < 3 { start(index) }
             operate(index)
+            if let back = nodes[index].returnsAt {
+                if step >= back { rejoin(index, now: now) }
+                deliver()
+                continue
+            }
             while let request = nodes[index].toServer.receive(now: step) {
                 serve(request, from: index, now: now)
             }
@@ -68,6 +76,50 @@ private struct World {
             }
             act(index)
         }
+    }
+
+    /// A clean stop and the next instance: everything in flight is lost, and clients return one by
+    /// one while others already work.
+    mutating func restart() {
+        server.seal()
+        let reservations = server.reservations { UInt64($0.index) }
+        server = LockServer(
+            LockServerConfiguration(
+                instance: server.configuration.instance + 1,
+                callbackTimeout: .seconds(1_000_000)))
+        for reservation in reservations {
+            #expect(
+                server.install(reservation, owner: client(UInt32(reservation.ownerKey))) == true)
+        }
+        for index in nodes.indices {
+            nodes[index].fromServer.queue.removeAll()
+            nodes[index].returnsAt = step + random.below(40)
+        }
+    }
+
+    /// Replays the locks, sends again what was never answered, and gives up the rest.
+    private mutating func rejoin(_ index: Int, now: Ticks) {
+        let owner = client(UInt32(index))
+        nodes[index].returnsAt = nil
+        let cache = nodes[index].cache
+        let unanswered = cache.handles.compactMap { cache.info($0) }
+            .filter { $0.state == .enqueuing }
+            .map { LockReplay(lock: $0.handle, descriptor: $0.descriptor, isGranted: false) }
+        for replay in cache.replayList() + unanswered {
+            let result = server.enqueueReplay(
+                owner: owner, resource: replay.descriptor.resource.id,
+                mode: replay.descriptor.requestedMode ?? .nl, policy: replay.descriptor.policy,
+                clientCookie: replay.lock.rawValue, isGranted: replay.isGranted, now: now)
+            #expect(result.outcome == .granted || (!replay.isGranted && result.outcome == .waiting))
+            nodes[index].fromServer.send(
+                .reply(cookie: replay.lock.rawValue, result), now: step, &random)
+        }
+        for case (_, .cancel(let cookie)) in nodes[index].toServer.queue {
+            let handle = SlotHandle(rawValue: cookie)
+            #expect(server.cancel(handle, owner: owner, now: now) == .unknown)
+        }
+        nodes[index].toServer.queue.removeAll()
+        server.releaseUnclaimed(owner, now: now)
     }
 
     private mutating func start(_ index: Int) {
@@ -229,5 +281,24 @@ private struct World {
         #expect(world.started > 100)
         #expect(world.finished == world.started, "seed \(seed)")
         #expect(world.server.waitingCount == 0, "seed \(seed)")
+    }
+
+    @Test(arguments: UInt64(1)...25)
+    func `clean restarts give no lock away and lose no operation`(seed: UInt64) {
+        var world = World(seed: seed, nodeCount: 3)
+        for round in 0..<5 {
+            for _ in 0..<(60 + round * 17) {
+                world.run(isStarting: true)
+                world.check(seed)
+            }
+            world.restart()
+        }
+        for _ in 0..<3000 where world.finished < world.started {
+            world.run(isStarting: false)
+            world.check(seed)
+        }
+        #expect(world.finished == world.started, "seed \(seed)")
+        #expect(world.server.waitingCount == 0, "seed \(seed)")
+        #expect(world.server.reservedCount == 0, "seed \(seed)")
     }
 }

@@ -46,7 +46,7 @@ private struct NaiveLocks {
     @Test(arguments: UInt64(1)...40)
     func `grants, waits and callbacks are those of the naive model`(seed: UInt64) {
         var random = SplitMix64(seed: seed)
-        var server = LockServer()
+        var server = LockServer(LockServerConfiguration(instance: 1))
         var model = NaiveLocks()
         var handles: [UInt64: SlotHandle] = [:]
         var callCounts: [UInt64: Int] = [:]
@@ -142,7 +142,7 @@ private struct NaiveLocks {
         seed: UInt64
     ) {
         var random = SplitMix64(seed: seed)
-        var server = LockServer()
+        var server = LockServer(LockServerConfiguration(instance: 1))
         var live: [(handle: SlotHandle, owner: UInt32)] = []
         let id = ResourceID(9)
         for cookie in UInt64(1)...400 {

@@ -5,7 +5,7 @@ import WireFormat
 
 @Suite struct LockServerTests {
     @Test func `an extent grows to what nobody else holds or wants`() {
-        var server = LockServer()
+        var server = LockServer(LockServerConfiguration(instance: 1))
         let first = server.range(client(1), .pw, 100, 199, 1)
         #expect(first.policy.range == .whole)
         #expect(first.flags.contains(.lockChanged))
@@ -15,7 +15,7 @@ import WireFormat
         // Granted alone, it grows over everything again.
         #expect(server.holders(ResourceID(1)).map(\.policy.range) == [.whole])
 
-        var exact = LockServer()
+        var exact = LockServer(LockServerConfiguration(instance: 1))
         _ = exact.range(client(1), .pw, 100, 199, 1, flags: .noExpansion)
         _ = exact.range(client(2), .pw, 500, 599, 2, flags: .noExpansion)
         let middle = exact.range(client(3), .pw, 300, 309, 3)
@@ -26,7 +26,7 @@ import WireFormat
     }
 
     @Test func `group locks share only within their group`() {
-        var server = LockServer()
+        var server = LockServer(LockServerConfiguration(instance: 1))
         let ask = { (server: inout LockServer, owner: UInt32, group: UInt64) in
             server.enqueue(
                 owner: client(owner), resource: ResourceID(1), mode: .group,
@@ -41,7 +41,7 @@ import WireFormat
     }
 
     @Test func `who does not want to wait is refused and leaves nothing behind`() {
-        var server = LockServer()
+        var server = LockServer(LockServerConfiguration(instance: 1))
         _ = server.plain(client(1), .ex, 1)
         let result = server.enqueue(
             owner: client(2), resource: ResourceID(1), mode: .pr, policy: .plain, clientCookie: 2,
@@ -52,7 +52,7 @@ import WireFormat
     }
 
     @Test func `a peer's nonsense is refused and never traps`() {
-        var server = LockServer(LockServerConfiguration(lockCountMax: 2))
+        var server = LockServer(LockServerConfiguration(instance: 1, lockCountMax: 2))
         #expect(server.range(client(1), .pr, 9, 8, 1).outcome == .refused(.badPolicy))
         let flock = server.enqueue(
             owner: client(1), resource: ResourceID(1), mode: .pr,
@@ -65,7 +65,7 @@ import WireFormat
         #expect(server.plain(client(1), .pr, 3).outcome == .refused(.full))
         var random = SplitMix64(seed: 7)
         for _ in 0..<10_000 {
-            let handle = SlotHandle(rawValue: random.next() & 0xFF_0000_00FF)
+            let handle = SlotHandle(rawValue: random.next() & 0xFF_0100_00FF)
             if handle == one.lock { continue }
             let result = server.cancel(handle, owner: client(2), now: epoch)
             #expect(result == .unknown || result == .notOwner)
@@ -74,7 +74,7 @@ import WireFormat
     }
 
     @Test func `a downgrade lets in whom it no longer excludes`() {
-        var server = LockServer()
+        var server = LockServer(LockServerConfiguration(instance: 1))
         let writer = server.plain(client(1), .pw, 1)
         _ = server.plain(client(2), .pr, 2)
         _ = server.plain(client(3), .ex, 3)
@@ -92,7 +92,7 @@ import WireFormat
     }
 
     @Test func `who does not give back in time is reported once and can be prolonged`() {
-        var server = LockServer(LockServerConfiguration(callbackTimeout: .seconds(10)))
+        var server = LockServer(LockServerConfiguration(instance: 1, callbackTimeout: .seconds(10)))
         let lock = server.plain(client(1), .pr, 1)
         #expect(server.prolong(lock.lock, now: epoch) == false)
         _ = server.plain(client(2), .ex, 2, now: seconds(5))
@@ -111,7 +111,7 @@ import WireFormat
     }
 
     @Test func `an eviction does not serve the evicted`() {
-        var server = LockServer()
+        var server = LockServer(LockServerConfiguration(instance: 1))
         _ = server.plain(client(1), .ex, 1)
         _ = server.plain(client(1), .pr, 2)
         _ = server.plain(client(2), .pr, 3)
@@ -122,7 +122,7 @@ import WireFormat
     }
 
     @Test func `the target itself is told by its handle`() {
-        var server = LockServer()
+        var server = LockServer(LockServerConfiguration(instance: 1))
         let held = server.plain(client(1), .pr, 1)
         let own = server.plain(.local, .ex, 0)
         #expect(own.outcome == .waiting)
@@ -134,7 +134,7 @@ import WireFormat
     }
 
     @Test func `a value block lives as long as its resource is in use`() {
-        var server = LockServer()
+        var server = LockServer(LockServerConfiguration(instance: 1))
         let id = ResourceID(1)
         var lvb = OSTLVB()
         lvb.size = 77
@@ -150,7 +150,7 @@ import WireFormat
     }
 
     @Test func `a grant that is in the way at once says so in the same message`() {
-        var server = LockServer()
+        var server = LockServer(LockServerConfiguration(instance: 1))
         let first = server.plain(client(1), .ex, 1)
         _ = server.plain(client(2), .ex, 2)
         _ = server.plain(client(3), .ex, 3)

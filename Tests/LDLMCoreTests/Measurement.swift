@@ -18,7 +18,7 @@ import WireFormat
     }
 
     @Test func `rates and bytes per lock are printed`() {
-        var server = LockServer()
+        var server = LockServer(LockServerConfiguration(instance: 1))
         let clock = ContinuousClock()
         var filled = clock.now
         for index in 0..<lockCount {

@@ -7,7 +7,7 @@ import WireFormat
     private let admission = ResourceID.admission(1)
 
     @Test func `EX is granted exactly when every client has prepared, and newcomers queue`() {
-        var server = LockServer(LockServerConfiguration(callbackTimeout: .seconds(1)))
+        var server = LockServer(LockServerConfiguration(instance: 1, callbackTimeout: .seconds(1)))
         var held: [SlotHandle] = []
         for index in 0..<UInt32(50) {
             let result = server.plain(client(index), .cr, 1, on: admission)
@@ -45,7 +45,7 @@ import WireFormat
     }
 
     @Test func `a client left behind loses its lock and EX is granted`() {
-        var server = LockServer()
+        var server = LockServer(LockServerConfiguration(instance: 1))
         _ = server.plain(client(1), .cr, 1, on: admission)
         let ex = server.plain(.local, .ex, 0, on: admission)
         _ = server.takeActions()
@@ -54,7 +54,7 @@ import WireFormat
     }
 
     @Test func `admission is granted while others replay after a crash`() {
-        var server = LockServer()
+        var server = LockServer(LockServerConfiguration(instance: 1))
         server.beginRecovery()
         #expect(server.plain(client(1), .cr, 1, on: admission).outcome == .granted)
         #expect(server.plain(client(1), .pr, 2).outcome == .waiting)
@@ -63,7 +63,7 @@ import WireFormat
 
 @Suite struct SuspensionTests {
     @Test func `while suspended conflicts just wait, timers stand still, and then it goes on`() {
-        var server = LockServer(LockServerConfiguration(callbackTimeout: .seconds(10)))
+        var server = LockServer(LockServerConfiguration(instance: 1, callbackTimeout: .seconds(10)))
         _ = server.plain(client(1), .pr, 1, on: ResourceID(1))
         _ = server.plain(client(1), .pr, 2, on: ResourceID(2))
         let third = server.plain(client(1), .pr, 3, on: ResourceID(3))
@@ -94,7 +94,7 @@ import WireFormat
     }
 
     @Test func `a lock granted while suspended is called back afterwards`() {
-        var server = LockServer()
+        var server = LockServer(LockServerConfiguration(instance: 1))
         let first = server.plain(client(1), .ex, 1)
         _ = server.plain(client(2), .ex, 2)
         _ = server.plain(client(3), .ex, 3)
@@ -110,7 +110,7 @@ import WireFormat
     }
 
     @Test func `after the seal nothing is granted, converted or cancelled`() {
-        var server = LockServer()
+        var server = LockServer(LockServerConfiguration(instance: 1))
         let held = server.plain(client(1), .pw, 1)
         let waiting = server.plain(client(2), .pr, 2)
         _ = server.takeActions()
@@ -134,7 +134,7 @@ import WireFormat
 @Suite struct ReservationTests {
     /// A server after a clean restart that holds `reservations`, keys being client indices.
     private func restarted(_ reservations: [ReservedLock]) -> LockServer {
-        var server = LockServer(LockServerConfiguration(callbackTimeout: .seconds(10)))
+        var server = LockServer(LockServerConfiguration(instance: 1, callbackTimeout: .seconds(10)))
         for reservation in reservations {
             let owner = client(UInt32(reservation.ownerKey))
             #expect(server.install(reservation, owner: owner) == true)
@@ -143,7 +143,7 @@ import WireFormat
     }
 
     private func before() -> (LockServer, [ReservedLock]) {
-        var server = LockServer()
+        var server = LockServer(LockServerConfiguration(instance: 1))
         _ = server.range(client(1), .pw, 0, 99, 1, flags: .noExpansion)
         _ = server.range(client(2), .pw, 100, 199, 2)
         _ = server.plain(client(1), .pr, 3, on: ResourceID(2))
@@ -249,7 +249,7 @@ import WireFormat
 
     @Test func `after a crash what clients hold is believed, and others wait until all have come`()
     {
-        var server = LockServer()
+        var server = LockServer(LockServerConfiguration(instance: 1))
         server.beginRecovery()
         let replay = { (server: inout LockServer, owner: UInt32, mode: LockMode, held: Bool) in
             server.enqueueReplay(
