@@ -5,9 +5,9 @@ internal import WireFormat
 /// The caller compares the elements along a chain; hashes are kept, so growing needs no element.
 /// 12 bytes per place and a bucket of 4 bytes per one to two places.
 struct ChainedIndex: Sendable {
-    private var buckets: [Int32] = []
-    private var next: [Int32] = []
-    private var hashes: [UInt32] = []
+    private(set) var buckets: [Int32] = []
+    private(set) var next: [Int32] = []
+    private(set) var hashes: [UInt32] = []
     private(set) var count = 0
 
     /// The first place on the chain of `hash`, or -1.
@@ -29,7 +29,9 @@ struct ChainedIndex: Sendable {
     mutating func insert(_ place: Int32, hash: UInt32) {
         if count >= buckets.count { grow() }
         while next.count <= Int(place) {
+            next.growByAnEighth()
             next.append(-1)
+            hashes.growByAnEighth()
             hashes.append(0)
         }
         let bucket = Int(hash) & (buckets.count - 1)

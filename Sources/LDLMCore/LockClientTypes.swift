@@ -80,6 +80,12 @@ public struct LockReplay: Hashable, Sendable, BitwiseCopyable {
     public var descriptor: LockDescriptor
     public var isGranted: Bool
 
+    public init(lock: SlotHandle, descriptor: LockDescriptor, isGranted: Bool) {
+        self.lock = lock
+        self.descriptor = descriptor
+        self.isGranted = isGranted
+    }
+
     /// The flags of the enqueue that replays it.
     public var flags: LockFlags { isGranted ? [.replay, .blockGranted] : [.replay, .blockWait] }
 }

@@ -76,6 +76,9 @@ extension LockServer {
         if lock.flags.contains(.reserved) {
             locks[Int(index)].flags.insert(.blocked)
             arm(index, now: now)
+        } else if lock.owner == 0, isAdmission(lock.resource) {
+            // The announcement stands until the target itself aborts it: nobody calls it back.
+            locks[Int(index)].flags.insert(.blocked)
         } else if isWithholding(lock.resource) {
             withhold(index)
         } else {

@@ -3,16 +3,27 @@ internal import WireFormat
 
 // Places, lists and lookups. Nothing here decides anything.
 extension LockServer {
+    /// The cookie of a lock: generation, eight bits of the instance, 24 bits of the place.
     func handle(of index: Int32) -> SlotHandle {
-        SlotHandle(index: UInt32(index), generation: locks[Int(index)].generation)
+        SlotHandle(
+            index: instanceBits | UInt32(index), generation: locks[Int(index)].generation)
     }
 
-    /// The place of a lock by its cookie, nil for a stale or invented one.
+    /// The place of a lock by its cookie, nil for a stale or invented one or one of an earlier
+    /// instance.
     func place(of handle: SlotHandle) -> Int32? {
-        guard Int(handle.index) < locks.count, handle.generation & 1 == 1,
-            locks[Int(handle.index)].generation == handle.generation
-        else { return nil }
-        return Int32(handle.index)
+        guard handle.index & 0xFF00_0000 == instanceBits, handle.generation & 1 == 1 else {
+            return nil
+        }
+        let index = Int(handle.index & 0x00FF_FFFF)
+        guard index < locks.count, locks[index].generation == handle.generation else {
+            return nil
+        }
+        return Int32(index)
+    }
+
+    private var instanceBits: UInt32 {
+        UInt32(truncatingIfNeeded: configuration.instance) << 24
     }
 
     // MARK: Owners
@@ -67,6 +78,7 @@ extension LockServer {
             firstFreeResource = resources[Int(place)].nextFree
         } else {
             place = Int32(resources.count)
+            resources.growByAnEighth()
             resources.append(ResourceRecord())
         }
         resources[Int(place)] = ResourceRecord()
@@ -123,6 +135,7 @@ extension LockServer {
             firstFreeLock = locks[Int(index)].next
         } else {
             index = Int32(locks.count)
+            locks.growByAnEighth()
             locks.append(LockRecord())
         }
         let generation = locks[Int(index)].generation &+ 1

@@ -52,7 +52,7 @@ public struct LockServer: Sendable {
     var newlyGranted: [Int32] = []
     var unsettled: [Int32] = []
 
-    public init(_ configuration: LockServerConfiguration = LockServerConfiguration()) {
+    public init(_ configuration: LockServerConfiguration) {
         self.configuration = configuration
     }
 

@@ -120,14 +120,21 @@ public struct LockInfo: Hashable, Sendable, BitwiseCopyable {
 /// The bounds and times of a lock server.
 @frozen
 public struct LockServerConfiguration: Hashable, Sendable, BitwiseCopyable {
+    /// The number of this run of the target: each start of a target has another. It stands in
+    /// every cookie, so that a cancel sent again to the next instance cannot meet a new lock.
+    public var instance: UInt64
     /// How long an owner has to give a lock back, from the blocking AST on. Lustre: 100 s.
     public var callbackTimeout: TickInterval
-    /// Locks of all owners together, granted and waiting.
+    /// Locks of all owners together, granted and waiting; at most 2^24, as cookies have 24 bits
+    /// for the place of a lock.
     public var lockCountMax: Int
 
     public init(
-        callbackTimeout: TickInterval = .seconds(100), lockCountMax: Int = 16_000_000
+        instance: UInt64, callbackTimeout: TickInterval = .seconds(100),
+        lockCountMax: Int = 1 << 24
     ) {
+        precondition(lockCountMax <= 1 << 24, "a cookie has 24 bits for the place of a lock")
+        self.instance = instance
         self.callbackTimeout = callbackTimeout
         self.lockCountMax = lockCountMax
     }
