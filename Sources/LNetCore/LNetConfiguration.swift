@@ -2,6 +2,9 @@ public import Primitives
 public import WireFormat
 
 /// What one node's LNet is told at its start. Defaults are those of socklnd and LNet.
+///
+/// `conns_per_peer` is always 1: one connection of each type. A peer that offers more is answered
+/// NONE and makes do with one.
 public struct LNetConfiguration: Sendable {
     /// The node's one interface; its network is reached over TCP.
     public var nid: NID
@@ -20,8 +23,6 @@ public struct LNetConfiguration: Sendable {
     public var waitingMax = 65536
     /// Seed of the interface cookie in wire handles.
     public var seed: UInt64
-    /// `conns_per_peer`: connections of one bulk type that a peer may open.
-    public var connsPerPeer = 1
     /// `sock_timeout`: half a message, or output that is not taken, for longer is a dead peer.
     public var lndTimeout = TickInterval.seconds(50)
     /// `accept_timeout`: how long a stranger may take for its hello.

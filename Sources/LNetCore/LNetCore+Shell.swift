@@ -48,6 +48,7 @@ extension LNetCore {
             links.update(link) {
                 $0.lastReceived = now
                 receiving = $0.receiving
+                $0.receiving = nil
                 peer = $0.peer
                 return true
             } ?? false

@@ -158,9 +158,11 @@ struct MatchTable: Sendable {
             start = Int(offset)
             available = entry.length
         } else {
-            start =
+            // A peer may name an offset behind the end: nothing is available there.
+            let wanted =
                 entry.options.contains(.manageRemote) ? Int(offset) : entry.localOffset
-            available = max(0, entry.length - start)
+            start = min(wanted, entry.length)
+            available = entry.length - start
         }
         guard length <= available || entry.options.contains(.truncate) else { return .tooLong }
         let mlength = min(length, available)

@@ -1,0 +1,152 @@
+public import LNetCore
+public import Primitives
+public import WireFormat
+
+/// The client half of ptlrpc on one node: its imports, and every request until it is answered and
+/// committed. A value without I/O; see <doc:Imports>.
+///
+/// Calls never block. Events come out in the order in which things happened; take them after
+/// every call.
+public struct RPCClient: Sendable {
+    public let configuration: RPCClientConfiguration
+    /// For the owner; take them after every call.
+    public var events = Outbox<RPCClientEvent>()
+
+    var imports: [Import] = []
+    var requests: RequestTable
+    /// Messages are encoded here, one after another.
+    var writer = WireWriter()
+    var random: SplitMix64
+    /// The wildcard entries that take replies and callbacks; attached at the first connect.
+    var replyEntries: [MEHandle] = []
+    var callbackEntry: MEHandle?
+    /// Requests of servers whose bytes were refused.
+    public internal(set) var callbackErrors: UInt64 = 0
+
+    public init(_ configuration: RPCClientConfiguration) {
+        precondition(
+            configuration.clientUUID.utf8.count < ConnectRequest.uuidSize, "a UUID is short")
+        self.configuration = configuration
+        requests = RequestTable(start: XID(rawValue: configuration.wallSeconds << 20))
+        random = SplitMix64(seed: configuration.seed)
+    }
+
+    // MARK: Imports
+
+    public var importCount: Int { imports.count }
+
+    /// Adds a target that lives at one of `nids`. Returns its index: 0, 1, 2...
+    public mutating func addImport(targetName: String, kind: TargetKind, nids: [NID]) -> Int {
+        precondition(!nids.isEmpty, "a target has a place")
+        imports.append(
+            Import(
+                targetName: targetName, kind: kind, endpoints: nids.map { .init(nid: $0) },
+                version: configuration.versions.upperBound))
+        return imports.count - 1
+    }
+
+    /// Connects, and from now on reconnects by itself.
+    public mutating func connect(_ index: Int, lnet: inout LNetCore, now: Ticks) {
+        switch imports[index].state {
+        case .new, .closed:
+            startAttempt(index, at: imports[index].endpoint, &lnet, now)
+        case .disconnected:
+            imports[index].retryAt = now
+            startDueAttempt(index, &lnet, now)
+        case .connecting, .replay, .replayLocks, .replayWait, .recover, .full, .evicted:
+            break
+        }
+    }
+
+    /// Ends the connection: a DISCONNECT where one stands, then `closed`. What is under way fails
+    /// with `shutdown`.
+    public mutating func disconnect(_ index: Int, lnet: inout LNetCore, now: Ticks) {
+        abandonAttempt(index)
+        abandonParked(index)
+        failAll(index, .shutdown, &lnet)
+        switch imports[index].state {
+        case .closed:
+            break
+        case .full:
+            sendInternal(index, .disconnect, .disconnect(imports[index].kind), &lnet, now)
+        case .new, .disconnected, .connecting, .replay, .replayLocks, .replayWait, .recover,
+            .evicted:
+            close(index, now)
+        }
+    }
+
+    /// Says whether the owner has locks or opens at the target: without its record there, that is
+    /// an eviction even if no update is under way.
+    public mutating func setHoldsState(_ index: Int, _ holdsState: Bool) {
+        imports[index].holdsState = holdsState
+    }
+
+    /// The newest upgrade that the owner has been told of; connect carries it.
+    public mutating func noteEpoch(_ index: Int, _ epoch: UpgradeEpoch) {
+        if imports[index].epoch < epoch { imports[index].epoch = epoch }
+    }
+
+    public func state(_ index: Int) -> ImportState { imports[index].state }
+
+    public func summary(_ index: Int) -> ImportSummary {
+        let subject = imports[index]
+        return ImportSummary(
+            targetName: subject.targetName, state: subject.state, version: subject.version,
+            features: subject.features, instance: subject.instance, nid: subject.nid,
+            highestXID: subject.highestXID, highestTransno: subject.highestTransno,
+            lastCommitted: subject.lastCommitted, updatesInFlight: subject.updateCount,
+            sentCount: subject.sent.count, savedCount: subject.savedCount,
+            queuedCount: subject.queuedCount, counters: subject.counters,
+            history: subject.history)
+    }
+
+    // MARK: Requests
+
+    /// Sends a request, now or as soon as the import and its limits allow. One `reply` or
+    /// `failed` with `cookie` follows, unless it is cancelled.
+    @discardableResult
+    public mutating func call(
+        _ index: Int, _ body: RequestBody, cookie: UInt64, lnet: inout LNetCore, now: Ticks
+    ) -> RequestHandle {
+        let xid = requests.insert(.call, body, cookie: cookie, import: index)
+        imports[index].highestXID = xid
+        imports[index].counters.calls &+= 1
+        if imports[index].state == .closed || imports[index].queuedCount >= configuration.queuedMax
+        {
+            let status = imports[index].state == .closed ? Status.shutdown : .tryAgain
+            requests.remove(xid)
+            events.append(.failed(cookie: cookie, import: index, status: status, xid: xid))
+            return RequestHandle(xid: xid)
+        }
+        requests.appendUnanswered(xid, to: &imports[index].unanswered)
+        if requests[xid].isUpdate { imports[index].updateCount += 1 }
+        enqueue(xid, index)
+        pump(index, &lnet, now)
+        return RequestHandle(xid: xid)
+    }
+
+    /// Nobody awaits the answer any more. True if the request was never sent: it has no effect.
+    /// Otherwise it goes on, and is saved if it is an update, but no event follows.
+    @discardableResult
+    public mutating func cancel(_ handle: RequestHandle) -> Bool {
+        guard requests.contains(handle.xid), requests[handle.xid].kind == .call,
+            !requests[handle.xid].isSaved
+        else { return false }
+        guard !requests[handle.xid].wasSent else {
+            requests[handle.xid].isCancelled = true
+            return false
+        }
+        release(handle.xid)
+        return true
+    }
+
+    /// Saved requests up to `transno` are on disk: a commit notice said so.
+    public mutating func purgeCommitted(_ index: Int, upTo transno: Transno) {
+        noteCommitted(index, transno)
+    }
+
+    /// Whether the request has neither been answered nor failed.
+    public func isUnderWay(_ handle: RequestHandle) -> Bool {
+        requests.contains(handle.xid) && !requests[handle.xid].isSaved
+    }
+}

@@ -1,0 +1,48 @@
+public import Primitives
+public import WireFormat
+
+/// What the client half of a node is told at its start.
+public struct RPCClientConfiguration: Sendable {
+    /// Names this client at every target, at most 40 bytes.
+    public var clientUUID: String
+    /// Names this instance of the client; import `i` shows `clientHandle + i` to its target, so
+    /// that a callback tells which import it concerns.
+    public var clientHandle: UInt64
+    /// What connect offers; the target takes the highest that both know.
+    public var versions = ProtocolVersion.supported
+    public var features = Features.supported
+    /// Connects to learn a target's state only: no slot is kept for it there.
+    public var isObserver = false
+    /// A request without an answer for this long has lost its connection.
+    public var requestTimeout = TickInterval.seconds(10)
+    /// As above for replays and the final ping, which the target answers when others came too.
+    public var recoveryTimeout = TickInterval.seconds(30)
+    /// INITIAL_CONNECT_TIMEOUT.
+    public var connectTimeout = TickInterval.seconds(5)
+    /// The pause after a failed connect doubles between these, with up to a quarter of jitter.
+    public var reconnectDelayMin = TickInterval.milliseconds(20)
+    public var reconnectDelayMax = TickInterval.seconds(1)
+    /// The pause after a target said that it will not have this client.
+    public var refusedDelay = TickInterval.seconds(30)
+    /// A ping after this long without any request; Lustre's 25 s. Nil for none.
+    public var pingInterval: TickInterval?
+    /// Requests under way per import; those that a shutdown needs are not held up by it.
+    public var requestsInFlightMax = 64
+    /// Requests per import that wait; one more fails at once with `tryAgain`.
+    public var queuedMax = 16_384
+    /// The replay list; further updates wait for a commit.
+    public var savedMax = 65_536
+    /// Open replays, and lock replays, under way per import.
+    public var replaysInFlightMax = 8
+    /// Seconds since 1970 at the start: XIDs begin at `wallSeconds << 20`.
+    public var wallSeconds: UInt64
+    /// Seed of the jitter.
+    public var seed: UInt64
+
+    public init(clientUUID: String, clientHandle: UInt64, wallSeconds: UInt64, seed: UInt64) {
+        self.clientUUID = clientUUID
+        self.clientHandle = clientHandle
+        self.wallSeconds = wallSeconds
+        self.seed = seed
+    }
+}
