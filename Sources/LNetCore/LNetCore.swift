@@ -1,1 +1,176 @@
-// The purpose of this target stands in Package.swift.
+import LNDCore
+public import Primitives
+public import WireFormat
+
+/// One node's LNet: match entries, messages, credits, peers and their connections. A value.
+///
+/// The shell passes bytes and time in and carries `actions` out. The user attaches entries, sends,
+/// and takes `events`. One TCP interface; see the article for what a message costs.
+public struct LNetCore: Sendable {
+    public let configuration: LNetConfiguration
+    public internal(set) var counters = LNetCounters()
+    /// For the shell; take them after every call.
+    public var actions = Outbox<LNetAction>()
+    /// For the user; take them after every call.
+    public var events = Outbox<LNetEvent>()
+
+    let identity: SockLNDIdentity
+    let interfaceCookie: UInt64
+    var now = Ticks.zero
+    var matches = MatchTable()
+    /// Buffers of match entries and sinks.
+    var buffers = SlotTable<[UInt8]>()
+    var pendings = SlotTable<Pending>()
+    var peers = PeerTable()
+    var links = SlotTable<Link>()
+    var interfaceCredits: Int
+    /// Peers with messages that wait for interface credits, in order.
+    var interfaceWaiters = Outbox<SlotHandle>()
+    var arena: [UInt8] = []
+    var lazy: [LazyMessage] = []
+    var lazyBytes = 0
+    var loopback = Outbox<WaitingMessage>()
+    /// Output buffers that no connection uses now.
+    var spares: [[UInt8]] = []
+    var timers = TimerQueue<TimerKey>()
+    var nextSweep: Ticks?
+    var nextPingID: UInt64 = 1
+
+    enum TimerKey: Sendable {
+        case handshake(link: SlotHandle)
+        case retry(peer: SlotHandle)
+        case ping(pending: SlotHandle)
+    }
+
+    public init(_ configuration: LNetConfiguration) {
+        precondition(configuration.nid.type == .tcp, "the interface is a TCP one")
+        precondition(
+            (1...65535).contains(configuration.peerCredits) && configuration.credits > 0,
+            "credits are positive")
+        self.configuration = configuration
+        identity = SockLNDIdentity(
+            process: ProcessID(nid: configuration.nid), incarnation: configuration.incarnation)
+        var random = SplitMix64(seed: configuration.seed ^ configuration.incarnation)
+        interfaceCookie = random.next()
+        interfaceCredits = configuration.credits
+    }
+
+    public var nid: NID { configuration.nid }
+    public var peerCount: Int { peers.count }
+    public var connectionCount: Int { links.count }
+    public var attachedCount: Int { matches.count }
+    /// PUTs and GETs whose ACK or REPLY is awaited.
+    public var pendingCount: Int { pendings.count }
+
+    // MARK: Match entries
+
+    /// Attaches an entry behind those of its portal. Portal 0 is LNet's own.
+    ///
+    /// An incoming PUT or GET matches when its source is covered by `process` and its match bits
+    /// equal `matchBits` in every bit that `ignoreBits` leaves.
+    public mutating func attach(
+        portal: UInt32, process: ProcessID = .any, matchBits: UInt64, ignoreBits: UInt64 = 0,
+        _ md: MemoryDescriptor, cookie: UInt64, unlinkWhenExhausted: Bool = true
+    ) -> MEHandle {
+        precondition((1..<MatchTable.portalCount).contains(portal), "portals are 1 to 63")
+        precondition(md.threshold.map { $0 > 0 } ?? true, "a threshold is positive")
+        var length = 0
+        var buffer: SlotHandle?
+        switch md.memory {
+        case .events(let lengthMax):
+            precondition(!md.options.contains(.get), "a GET is served from a buffer")
+            length = lengthMax
+        case .buffer(let bytes):
+            length = bytes.count
+            buffer = buffers.insert(bytes)
+        }
+        let handle = matches.attach(
+            MatchEntry(
+                portal: portal, process: process, matchBits: matchBits, ignoreBits: ignoreBits,
+                options: md.options, threshold: md.threshold ?? -1,
+                unlinkWhenExhausted: unlinkWhenExhausted, length: length, buffer: buffer,
+                cookie: cookie))
+        if !lazy.isEmpty { deliverLazy(portal) }
+        return MEHandle(handle)
+    }
+
+    /// Detaches the entry and forgets it with its buffer. False if it is gone already.
+    @discardableResult
+    public mutating func unlink(_ handle: MEHandle) -> Bool {
+        guard let entry = matches[handle.slot] else { return false }
+        matches.remove(handle.slot)
+        if let buffer = entry.buffer { buffers.remove(buffer) }
+        return true
+    }
+
+    /// Detaches the entry and hands its buffer back. Nil if it has none or is gone.
+    public mutating func takeBuffer(_ handle: MEHandle) -> [UInt8]? {
+        guard let entry = matches[handle.slot], let buffer = entry.buffer else { return nil }
+        matches.remove(handle.slot)
+        return buffers.remove(buffer)
+    }
+
+    /// Hands the sink of a GET back, after its reply or failure or before: then a late reply is
+    /// dropped and no event follows. Nil if there is none.
+    public mutating func takeBuffer(_ handle: GetHandle) -> [UInt8]? {
+        guard let pending = pendings[handle.slot], let buffer = pending.buffer else { return nil }
+        pendings.remove(handle.slot)
+        return buffers.remove(buffer)
+    }
+
+    /// On a lazy portal a PUT without a match waits for an entry (`LNetSetLazyPortal`).
+    public mutating func setLazy(portal: UInt32, _ isLazy: Bool) {
+        precondition((1..<MatchTable.portalCount).contains(portal), "portals are 1 to 63")
+        matches.setLazy(portal, isLazy)
+    }
+
+    // MARK: Peers
+
+    /// The peer for a NID, which stays until `release`. No connection is made yet.
+    public mutating func peer(for nid: NID) -> PeerRef {
+        let slot = peerSlot(ProcessID(nid: nid))
+        peers.update(slot) { $0.isPinned = true }
+        return PeerRef(slot)
+    }
+
+    /// Lets the peer go once nothing is under way with it.
+    public mutating func release(_ peer: PeerRef) {
+        peers.update(peer.slot) { $0.isPinned = false }
+        removeIfIdle(peer.slot)
+    }
+
+    public func nid(of peer: PeerRef) -> NID? { peers[peer.slot]?.process.nid }
+
+    /// Whether a connection to the peer is open.
+    public mutating func isConnected(_ peer: PeerRef) -> Bool {
+        peers.update(peer.slot) { !$0.open.isEmpty } ?? false
+    }
+
+    // MARK: Reading events
+
+    /// The bytes of an event's payload range.
+    public func withPayload<R, E: Error>(
+        _ range: Range<Int>, _ body: (RawSpan) throws(E) -> R
+    ) throws(E) -> R {
+        let span = arena.span
+        // SAFETY: UInt8 has no padding; the span borrows the arena for the call.
+        return try unsafe body(span.bytes.extracting(range))
+    }
+
+    /// The parsed answer to a ping; nil if it failed.
+    public func pingInfo(_ ping: LNetEvent.Ping) -> PingInfo? {
+        guard ping.errno == 0 else { return nil }
+        return withPayload(ping.payload) { bytes in try? PingInfo(parsing: bytes) }
+    }
+
+    /// A new round begins: once all events were taken their payloads are void.
+    mutating func beginRound(_ now: Ticks) {
+        if now > self.now { self.now = now }
+        if events.isEmpty, !arena.isEmpty {
+            arena.removeAll(keepingCapacity: arena.capacity <= Self.arenaKept)
+        }
+    }
+
+    /// The arena grows with a burst and keeps this much afterwards.
+    static let arenaKept = 256 * 1024
+}

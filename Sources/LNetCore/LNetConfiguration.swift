@@ -1,0 +1,55 @@
+public import Primitives
+public import WireFormat
+
+/// What one node's LNet is told at its start. Defaults are those of socklnd and LNet.
+///
+/// `conns_per_peer` is always 1: one connection of each type. A peer that offers more is answered
+/// NONE and makes do with one.
+public struct LNetConfiguration: Sendable {
+    /// The node's one interface; its network is reached over TCP.
+    public var nid: NID
+    /// Wall clock in ns at the start of this lifetime: tells peers that the node restarted.
+    public var incarnation: UInt64
+    /// `accept_port`: where every node of this network listens.
+    public var acceptPort: UInt16
+    /// Whether source ports below 1024 vouch for a peer; then we connect from such ports too.
+    /// Otherwise a hello is believed when its NID's address is the socket's.
+    public var privilegedPorts: Bool
+    /// `credits`: messages under way on the interface.
+    public var credits = 256
+    /// `peer_credits`: messages under way to one peer, 1 to 65535.
+    public var peerCredits = 8
+    /// Messages that wait for credits or a connection to one peer, before sends fail.
+    public var waitingMax = 65536
+    /// Seed of the interface cookie in wire handles.
+    public var seed: UInt64
+    /// `sock_timeout`: half a message, or output that is not taken, for longer is a dead peer.
+    public var lndTimeout = TickInterval.seconds(50)
+    /// `accept_timeout`: how long a stranger may take for its hello.
+    public var acceptTimeout = TickInterval.seconds(5)
+    /// `keepalive`: a NOOP after this much silence of a peer.
+    public var keepalive = TickInterval.seconds(30)
+    /// `min_reconnectms` and `max_reconnectms`: the pause after a failed attempt doubles between.
+    public var reconnectMin = TickInterval.seconds(1)
+    public var reconnectMax = TickInterval.seconds(60)
+    /// `lnet_transaction_timeout`: how long an ACK or REPLY is awaited.
+    public var responseTimeout = TickInterval.seconds(150)
+    /// Messages and bytes that all lazy portals together hold for want of a match entry.
+    public var lazyMessagesMax = 4096
+    public var lazyBytesMax = 16 << 20
+    /// Peers that may exist because they connected to us.
+    public var incomingPeersMax = 65536
+    /// What ping answers advertise. Without MULTI_RAIL no peer pushes to us or discovers us.
+    public var pingFeatures: PingInfo.Features = [.niStatus, .routingDisabled]
+
+    public init(
+        nid: NID, incarnation: UInt64, acceptPort: UInt16 = 988, privilegedPorts: Bool? = nil,
+        seed: UInt64
+    ) {
+        self.nid = nid
+        self.incarnation = incarnation
+        self.acceptPort = acceptPort
+        self.privilegedPorts = privilegedPorts ?? (acceptPort == 988)
+        self.seed = seed
+    }
+}

@@ -1,0 +1,288 @@
+import LNDCore
+import Primitives
+import WireFormat
+
+extension LNetCore {
+    // MARK: Peers
+
+    /// The entry of a process, made if there is none.
+    mutating func peerSlot(_ process: ProcessID) -> SlotHandle {
+        if let found = peers.find(process) { return found }
+        var peer = Peer(process: process, credits: configuration.peerCredits)
+        peer.isSelf = process.nid == nid || process.nid == .loopback
+        return peers.insert(peer)
+    }
+
+    /// Forgets a peer that nobody holds and with which nothing is under way.
+    mutating func removeIfIdle(_ peer: SlotHandle) {
+        let isIdle = peers.update(peer) { !$0.isPinned && !$0.isSelf && $0.isIdle } ?? false
+        if isIdle { peers.remove(peer) }
+    }
+
+    // MARK: Connecting
+
+    /// Starts an attempt unless there is one, a connection, or a pause to wait for.
+    mutating func connect(_ peer: SlotHandle, _ type: SockLNDConnectionType) {
+        let now = now
+        var target: NID?
+        var armAt: Ticks?
+        peers.update(peer) { peer in
+            guard peer.open[type] == 0, peer.attempts[type] == 0, !peer.process.isUserspace
+            else { return }
+            if now < peer.retryAt {
+                if type == .control, !peer.retryArmed {
+                    peer.retryArmed = true
+                    armAt = peer.retryAt
+                }
+                return
+            }
+            target = peer.process.nid
+        }
+        if let armAt { timers.insert(.retry(peer: peer), at: armAt) }
+        guard let target else { return }
+        var link = Link(
+            conversation: SockLNDConnection(activeTo: target, type: type, identity: identity),
+            remoteAddress: target.address, remotePort: configuration.acceptPort, isActive: true,
+            lastReceived: now, lastTaken: now, lastKeepalive: now)
+        link.peer = peer
+        let handle = links.insert(link)
+        peers.update(peer) { $0.attempts[type] = handle.rawValue }
+        timers.insert(.handshake(link: handle), at: now + configuration.lndTimeout)
+        armSweep()
+        actions.append(
+            .connect(
+                connectionKey: handle.rawValue, from: nid.address, to: target.address,
+                port: configuration.acceptPort, privileged: configuration.privilegedPorts))
+    }
+
+    /// A long message goes, came, or will come: whoever opened CONTROL opens the bulk pair.
+    mutating func wantBulk(_ peer: SlotHandle) {
+        let mustConnect =
+            peers.update(peer) { peer in
+                peer.wantsBulk = true
+                return peer.isOurs && peer.open.control != 0
+                    && (peer.open.bulkIn == 0 || peer.open.bulkOut == 0)
+            } ?? false
+        guard mustConnect else { return }
+        connect(peer, .bulkIn)
+        connect(peer, .bulkOut)
+    }
+
+    /// Our hello was answered.
+    mutating func opened(_ link: SlotHandle, _ incarnation: UInt64) {
+        guard let peer = links.update(link, { $0.peer }) ?? nil else { return }
+        let known = peers.update(peer) { $0.incarnation } ?? nil
+        if let known, known != incarnation {
+            counters.count(.staleIncarnation)
+            loseConnections(peer, LNetErrno.stale, except: link)
+        }
+        let type = links.update(link) { $0.conversation.type } ?? .none
+        let isDuplicate = peers.update(peer) { $0.open[type] != 0 } ?? true
+        if isDuplicate {
+            drop(link, LNetErrno.connectionReset, tellShell: true)
+            return
+        }
+        register(link, peer, type, incarnation)
+    }
+
+    private mutating func register(
+        _ link: SlotHandle, _ peer: SlotHandle, _ type: SockLNDConnectionType,
+        _ incarnation: UInt64
+    ) {
+        let isActive =
+            links.update(link) {
+                $0.isRegistered = true
+                $0.peer = peer
+                return $0.isActive
+            } ?? false
+        counters.connectionsOpened &+= 1
+        var isFirst = false
+        var wantsBulk = false
+        let nid = peers.update(peer) { peer in
+            isFirst = peer.open.isEmpty
+            peer.open[type] = link.rawValue
+            if peer.attempts[type] == link.rawValue { peer.attempts[type] = 0 }
+            if type == .control { peer.isOurs = isActive }
+            peer.incarnation = incarnation
+            peer.backoff = .zero
+            peer.retryAt = .zero
+            peer.refusals = 0
+            wantsBulk = peer.wantsBulk
+            return peer.process.nid
+        }
+        if isFirst, let nid { events.append(.peerUp(nid)) }
+        pump(peer)
+        if wantsBulk { wantBulk(peer) }
+    }
+
+    // MARK: Being connected to
+
+    /// A stranger says who it is.
+    mutating func judge(_ hello: SockLNDHello, _ link: SlotHandle) {
+        let remote = links.update(link) { ($0.remoteAddress, $0.remotePort) }
+        guard let remote else { return }
+        guard
+            let process = hello.identity(
+                remoteAddress: remote.0, remotePort: remote.1, network: nid.network,
+                privilegedPorts: configuration.privilegedPorts), process.nid != nid
+        else {
+            fail(link, .stranger)
+            return
+        }
+        let type = hello.type.inverted
+        let found = peers.find(process)
+        let view =
+            found.flatMap { slot in
+                peers.update(slot) { peer in
+                    SockLNDPeerView(
+                        isConnecting: !peer.attempts.isEmpty,
+                        connectionsOfType: peer.open[type] == 0 ? 0 : 1,
+                        incarnation: peer.incarnation)
+                }
+            } ?? SockLNDPeerView(isConnecting: false, connectionsOfType: 0, incarnation: nil)
+        let verdict = SockLNDVerdict.on(
+            hello, from: process.nid, to: nid, view: view, connectionsPerType: 1)
+        switch verdict {
+        case .accept:
+            guard found != nil || peers.count < configuration.incomingPeersMax else {
+                refuse(link, hello, .duplicate)
+                return
+            }
+            links.update(link) { $0.conversation.accept(hello, as: process.nid) }
+            owe(link)
+            register(link, found ?? peerSlot(process), type, hello.sourceIncarnation)
+        case .refuse(let fault):
+            refuse(link, hello, fault)
+        case .refuseAndCloseOthers:
+            if let found { loseConnections(found, LNetErrno.stale, except: link) }
+            refuse(link, hello, .staleIncarnation)
+        }
+    }
+
+    private mutating func refuse(
+        _ link: SlotHandle, _ hello: SockLNDHello, _ fault: SockLNDFault
+    ) {
+        counters.count(fault)
+        links.update(link) { $0.conversation.refuse(hello) }
+        owe(link)
+    }
+
+    // MARK: The end of connections
+
+    /// The peer broke the rules: this connection ends, after what it is still to be told.
+    mutating func fail(_ link: SlotHandle, _ fault: SockLNDFault) {
+        counters.count(fault)
+        let hasLastWords =
+            links.update(link) {
+                !$0.isRegistered && $0.peer == nil && !$0.conversation.output.isEmpty
+            } ?? false
+        if hasLastWords {
+            owe(link)
+        } else {
+            let errno =
+                fault == .refused ? LNetErrno.connectionRefused : LNetErrno.protocolError
+            drop(link, errno, tellShell: true, wasRefused: fault == .refused)
+        }
+    }
+
+    /// Forgets a connection. One that was open takes its siblings with it, as in socklnd.
+    mutating func drop(
+        _ link: SlotHandle, _ errno: Int32, tellShell: Bool, wasRefused: Bool = false
+    ) {
+        guard let (peer, isRegistered, type) = forget(link, errno, tellShell: tellShell) else {
+            return
+        }
+        guard let peer else { return }
+        if isRegistered {
+            loseConnections(peer, errno, except: nil)
+        } else {
+            attemptFailed(peer, type, errno, wasRefused: wasRefused)
+        }
+    }
+
+    /// Takes a connection out of the table and settles what was under way on it.
+    private mutating func forget(
+        _ link: SlotHandle, _ errno: Int32, tellShell: Bool
+    ) -> (peer: SlotHandle?, isRegistered: Bool, type: SockLNDConnectionType)? {
+        guard let removed = links.remove(link) else { return nil }
+        if tellShell { actions.append(.close(connectionKey: link.rawValue)) }
+        let type = removed.conversation.type
+        if let peer = removed.peer {
+            peers.update(peer) {
+                if $0.open[type] == link.rawValue { $0.open[type] = 0 }
+                if $0.attempts[type] == link.rawValue { $0.attempts[type] = 0 }
+            }
+        }
+        if let receiving = removed.receiving { abort(receiving, errno) }
+        let lost = removed.conversation.output.messageCount
+        interfaceCredits += lost
+        if lost > 0, let peer = removed.peer { peers.update(peer) { $0.credits += lost } }
+        if removed.isRegistered { counters.connectionsLost &+= 1 }
+        return (removed.peer, removed.isRegistered, type)
+    }
+
+    /// Ends all connections and attempts of a peer but one, fails what waits, tells the user.
+    mutating func loseConnections(_ peer: SlotHandle, _ errno: Int32, except: SlotHandle?) {
+        guard let (open, attempts) = peers.update(peer, { ($0.open, $0.attempts) }) else { return }
+        for raw in [
+            open.control, open.bulkIn, open.bulkOut, attempts.control, attempts.bulkIn,
+            attempts.bulkOut,
+        ] where raw != 0 && raw != except?.rawValue {
+            _ = forget(SlotHandle(rawValue: raw), errno, tellShell: true)
+        }
+        peerDown(peer, errno)
+    }
+
+    private mutating func peerDown(_ peer: SlotHandle, _ errno: Int32) {
+        var dropped = 0
+        let nid = peers.update(peer) {
+            dropped = $0.waiting.count
+            $0.waiting = Outbox()
+            $0.incarnation = nil
+            $0.isOurs = false
+            $0.wantsBulk = false
+            return $0.process.nid
+        }
+        for _ in 0..<dropped { counters.count(.notSent) }
+        for index in 0..<pendings.slotCount {
+            guard let handle = pendings.handle(at: index), pendings[handle]?.peer == peer else {
+                continue
+            }
+            failPending(handle, errno)
+        }
+        if let nid { events.append(.peerDown(nid, errno: errno)) }
+        removeIfIdle(peer)
+        // Credits that came back with the lost connections may serve others.
+        serveInterfaceWaiters()
+    }
+
+    private mutating func attemptFailed(
+        _ peer: SlotHandle, _ type: SockLNDConnectionType, _ errno: Int32, wasRefused: Bool
+    ) {
+        let now = now
+        let configuration = configuration
+        if wasRefused {
+            let mayRetry =
+                peers.update(peer) { peer in
+                    peer.refusals += 1
+                    // Short, for the winner of a race is there soon; bounded, for there may be none.
+                    peer.retryAt = now + configuration.reconnectMin
+                    return peer.refusals <= 20
+                } ?? false
+            if mayRetry {
+                pump(peer)
+                return
+            }
+        }
+        counters.connectFailures &+= 1
+        let isLost =
+            peers.update(peer) { peer in
+                peer.refusals = 0
+                peer.backoff = min(
+                    configuration.reconnectMax, max(configuration.reconnectMin, peer.backoff * 2))
+                peer.retryAt = now + peer.backoff
+                return peer.open.isEmpty
+            } ?? false
+        if isLost { loseConnections(peer, errno, except: nil) }
+    }
+}

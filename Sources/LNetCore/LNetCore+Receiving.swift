@@ -1,0 +1,386 @@
+import LNDCore
+import Primitives
+import WireFormat
+
+extension LNetCore {
+    /// A message begins on a connection. Nil when it broke the rules and the connection is gone.
+    mutating func begin(
+        _ header: LNetHeader, from peer: SlotHandle, on link: SlotHandle
+    ) -> Receiving? {
+        guard let process = peers.update(peer, { $0.process }) else { return nil }
+        // A userspace peer is named by its connection whatever its headers say (socklnd).
+        guard process.isUserspace || header.source.nid == process.nid else {
+            fail(link, .wrongSource)
+            return nil
+        }
+        let source =
+            process.isUserspace ? process : ProcessID(nid: process.nid, pid: header.source.pid)
+        guard header.destination.nid == nid else {
+            if header.destination.nid.network == nid.network {
+                fail(link, .wrongDestination)
+                return nil
+            }
+            counters.count(.notRouted, length: header.payloadLength)
+            return Receiving(
+                header: header, source: source, peer: peer, target: .discard, accepted: 0)
+        }
+        let receiving = begin(header, source, peer)
+        if Int(header.payloadLength) + Peer.frameOverhead >= Peer.minBulk { wantBulk(peer) }
+        return receiving
+    }
+
+    /// Decides where the payload of a message goes.
+    private mutating func begin(
+        _ header: LNetHeader, _ source: ProcessID, _ peer: SlotHandle
+    ) -> Receiving {
+        counters.received.count(header.body)
+        let length = Int(header.payloadLength)
+        var receiving = Receiving(
+            header: header, source: source, peer: peer, target: .discard, accepted: 0)
+        switch header.body {
+        case .put(_, let matchBits, _, let portal, let offset):
+            if portal == PingInfo.portal {
+                if matchBits == PingInfo.matchBits {
+                    receiving.target = .push
+                } else {
+                    counters.count(.noMatch, length: header.payloadLength)
+                }
+                return receiving
+            }
+            let outcome = matches.match(
+                .put, portal: portal, matchBits: matchBits, from: source, offset: offset,
+                length: length)
+            switch outcome {
+            case .match(let match):
+                receiving.target = .put(match)
+                receiving.accepted = match.mlength
+            case .tooLong:
+                counters.count(.tooLong, length: header.payloadLength)
+            case .none:
+                if portal < MatchTable.portalCount, matches.isLazy(portal),
+                    lazy.count < configuration.lazyMessagesMax,
+                    lazyBytes + length <= configuration.lazyBytesMax
+                {
+                    receiving.target = .lazy
+                    receiving.accepted = length
+                } else {
+                    counters.count(.noMatch, length: header.payloadLength)
+                }
+            }
+        case .reply(let handle):
+            guard let slot = pending(of: handle), let pending = pendings[slot],
+                pending.peer == peer, !pending.isArriving
+            else {
+                counters.count(.lateResponse, length: header.payloadLength)
+                return receiving
+            }
+            switch pending.kind {
+            case .ack, .done:
+                counters.count(.lateResponse, length: header.payloadLength)
+            case .get, .ping:
+                guard length <= pending.length else {
+                    counters.count(.tooLong, length: header.payloadLength)
+                    failPending(slot, LNetErrno.messageTooLong)
+                    return receiving
+                }
+                pendings.update(slot) { $0.isArriving = true }
+                receiving.target = .reply(pending: slot, buffer: pending.buffer)
+                receiving.accepted = length
+            }
+        case .ack, .get:
+            break
+        }
+        return receiving
+    }
+
+    /// Bytes of a payload: once, from the shell's buffer to where they stay.
+    mutating func absorb(
+        _ receiving: inout Receiving, _ bytes: RawSpan, _ range: Range<Int>, isLast: Bool,
+        on link: SlotHandle
+    ) {
+        let count = max(0, min(range.count, receiving.accepted - receiving.seen))
+        let kept = range.lowerBound..<(range.lowerBound + count)
+        let start = receiving.seen
+        receiving.seen += range.count
+        if let (buffer, offset) = sinkBuffer(receiving) {
+            // The buffer may have been taken back meanwhile: then the bytes fall off.
+            if count > 0 {
+                buffers.update(buffer) { Self.copy(bytes, kept, to: &$0, at: offset + start) }
+            }
+            if isLast { finish(receiving, payload: arena.count..<arena.count) }
+            return
+        }
+        if isLast, start == 0 {
+            let from = arena.count
+            if receiving.accepted > 0 { Self.append(bytes, kept, to: &arena) }
+            finish(receiving, payload: from..<arena.count)
+            return
+        }
+        if count > 0 { links.update(link) { Self.append(bytes, kept, to: &$0.assembly) } }
+        guard isLast else { return }
+        var assembly: [UInt8] = []
+        links.update(link) { swap(&$0.assembly, &assembly) }
+        let from = arena.count
+        arena.append(contentsOf: assembly)
+        finish(receiving, payload: from..<arena.count)
+    }
+
+    private func sinkBuffer(_ receiving: Receiving) -> (SlotHandle, Int)? {
+        switch receiving.target {
+        case .put(let match): match.buffer.map { ($0, match.offset) }
+        case .reply(_, let buffer): buffer.map { ($0, 0) }
+        case .discard, .lazy, .push: nil
+        }
+    }
+
+    private static func append(_ bytes: RawSpan, _ range: Range<Int>, to array: inout [UInt8]) {
+        unsafe bytes.extracting(range).withUnsafeBytes { raw in
+            // SAFETY: `raw` views the range for the call.
+            unsafe array.append(contentsOf: raw)
+        }
+    }
+
+    private static func copy(
+        _ bytes: RawSpan, _ range: Range<Int>, to array: inout [UInt8], at offset: Int
+    ) {
+        precondition(offset >= 0 && offset + range.count <= array.count, "matched within bounds")
+        unsafe bytes.extracting(range).withUnsafeBytes { source in
+            unsafe array.withUnsafeMutableBytes { target in
+                // SAFETY: the precondition bounds the target; both views last for the call.
+                unsafe UnsafeMutableRawBufferPointer(
+                    rebasing: target[offset..<(offset + source.count)]
+                ).copyMemory(from: source)
+            }
+        }
+    }
+
+    /// A message is complete: tell the user, answer the peer.
+    mutating func finish(_ receiving: Receiving, payload: Range<Int>) {
+        let header = receiving.header
+        switch receiving.target {
+        case .discard:
+            finishSmall(receiving)
+        case .push:
+            if case .put(let ack, let matchBits, _, _, _) = header.body {
+                acknowledge(receiving, ack, matchBits, mlength: header.payloadLength)
+            }
+        case .lazy:
+            lazyBytes += payload.count
+            lazy.append(LazyMessage(receiving: receiving, payload: [UInt8](arena[payload])))
+        case .put(let match):
+            finishPut(receiving, match, payload)
+        case .reply(let slot, _):
+            guard let pending = pendings[slot] else {
+                counters.count(.lateResponse, length: header.payloadLength)
+                return
+            }
+            counters.receiveLength &+= UInt64(header.payloadLength)
+            finishReply(slot, pending, header, payload)
+        }
+    }
+
+    private mutating func finishPut(
+        _ receiving: Receiving, _ match: Match, _ payload: Range<Int>
+    ) {
+        guard
+            case .put(let ack, let matchBits, let hdrData, let portal, _) = receiving.header.body
+        else { return }
+        counters.receiveLength &+= UInt64(match.mlength)
+        events.append(
+            .put(
+                LNetEvent.Put(
+                    cookie: match.cookie, entry: MEHandle(match.entry),
+                    initiator: receiving.source, peer: PeerRef(receiving.peer), portal: portal,
+                    matchBits: matchBits, hdrData: hdrData, offset: match.offset,
+                    rlength: Int(receiving.header.payloadLength), mlength: match.mlength,
+                    payload: payload, unlinked: match.unlinked)))
+        if match.unlinked, match.buffer == nil { matches.remove(match.entry) }
+        if match.sendsAck {
+            acknowledge(receiving, ack, matchBits, mlength: UInt32(match.mlength))
+        }
+    }
+
+    private mutating func acknowledge(
+        _ receiving: Receiving, _ ack: WireHandle, _ matchBits: UInt64, mlength: UInt32
+    ) {
+        guard ack != .none else { return }
+        respond(
+            receiving, .ack(destination: ack, matchBits: matchBits, mlength: mlength), [], 0..<0)
+    }
+
+    /// ACK and REPLY go to where the request came from. If they cannot, the other side times out.
+    private mutating func respond(
+        _ receiving: Receiving, _ body: LNetHeader.Body, _ payload: [UInt8], _ range: Range<Int>
+    ) {
+        let header = LNetHeader(
+            destination: receiving.header.source, source: identity.process,
+            payloadLength: UInt32(range.count), body: body)
+        if !transmit(header, payload, range, to: receiving.peer) { counters.count(.notSent) }
+    }
+
+    private mutating func finishReply(
+        _ slot: SlotHandle, _ pending: Pending, _ header: LNetHeader, _ payload: Range<Int>
+    ) {
+        switch pending.kind {
+        case .ack, .done:
+            return
+        case .get:
+            events.append(
+                .reply(
+                    LNetEvent.Reply(
+                        cookie: pending.cookie, handle: GetHandle(slot),
+                        length: Int(header.payloadLength), payload: payload)))
+        case .ping(let id):
+            let isGood = withPayload(payload) { bytes in (try? PingInfo(parsing: bytes)) != nil }
+            events.append(
+                .pinged(
+                    LNetEvent.Ping(
+                        id: id, nid: pending.nid, errno: isGood ? 0 : LNetErrno.protocolError,
+                        roundTrip: now - pending.sentAt, payload: isGood ? payload : 0..<0)))
+        }
+        settle(slot, pending)
+    }
+
+    /// ACK and GET have no payload: all they do is done here.
+    private mutating func finishSmall(_ receiving: Receiving) {
+        guard receiving.header.destination.nid == nid else { return }
+        switch receiving.header.body {
+        case .ack(let handle, _, let mlength):
+            guard let slot = pending(of: handle), let pending = pendings[slot],
+                pending.peer == receiving.peer, case .ack = pending.kind
+            else {
+                counters.count(.lateResponse)
+                return
+            }
+            events.append(.ack(cookie: pending.cookie, mlength: Int(mlength)))
+            pendings.remove(slot)
+        case .get(let handle, let matchBits, let portal, let offset, let sinkLength):
+            if portal == PingInfo.portal {
+                answerPing(receiving, handle, matchBits, sinkLength)
+                return
+            }
+            let outcome = matches.match(
+                .get, portal: portal, matchBits: matchBits, from: receiving.source,
+                offset: offset, length: Int(min(sinkLength, UInt32(LNetHeader.payloadMax))))
+            switch outcome {
+            case .match(let match):
+                serve(receiving, match, handle, matchBits, portal)
+            case .tooLong: counters.count(.tooLong)
+            case .none: counters.count(.noMatch)
+            }
+        case .put, .reply:
+            break
+        }
+    }
+
+    private mutating func serve(
+        _ receiving: Receiving, _ match: Match, _ handle: WireHandle, _ matchBits: UInt64,
+        _ portal: UInt32
+    ) {
+        guard let slot = match.buffer, let buffer = buffers[slot] else { return }
+        respond(
+            receiving, .reply(destination: handle), buffer,
+            match.offset..<(match.offset + match.mlength))
+        events.append(
+            .get(
+                LNetEvent.Get(
+                    cookie: match.cookie, entry: MEHandle(match.entry),
+                    initiator: receiving.source, peer: PeerRef(receiving.peer), portal: portal,
+                    matchBits: matchBits, offset: match.offset, mlength: match.mlength,
+                    unlinked: match.unlinked)))
+    }
+
+    private mutating func answerPing(
+        _ receiving: Receiving, _ handle: WireHandle, _ matchBits: UInt64, _ sinkLength: UInt32
+    ) {
+        guard matchBits == PingInfo.matchBits else {
+            counters.count(.noMatch)
+            return
+        }
+        let info = PingInfo(
+            features: configuration.pingFeatures, interfaces: [PingInfo.Interface(nid: nid)])
+        var writer = WireWriter(capacity: info.encodedSize)
+        info.encode(into: &writer)
+        respond(
+            receiving, .reply(destination: handle), writer.bytes,
+            0..<min(writer.count, Int(clamping: sinkLength)))
+    }
+
+    /// The connection broke within a payload.
+    mutating func abort(_ receiving: Receiving, _ errno: Int32) {
+        switch receiving.target {
+        case .discard, .lazy, .push:
+            break
+        case .put(let match):
+            events.append(
+                .putFailed(
+                    cookie: match.cookie, entry: MEHandle(match.entry), errno: errno,
+                    unlinked: match.unlinked))
+            if match.unlinked, match.buffer == nil { matches.remove(match.entry) }
+        case .reply(let pending, _):
+            failPending(pending, errno)
+        }
+    }
+
+    // MARK: Without a connection
+
+    /// An entry was attached to a portal: PUTs that waited there are matched again, in order.
+    mutating func deliverLazy(_ portal: UInt32) {
+        var index = 0
+        while index < lazy.count {
+            var receiving = lazy[index].receiving
+            guard case .put(_, let matchBits, _, portal, let offset) = receiving.header.body else {
+                index += 1
+                continue
+            }
+            let payload = lazy[index].payload
+            let outcome = matches.match(
+                .put, portal: portal, matchBits: matchBits, from: receiving.source,
+                offset: offset, length: payload.count)
+            switch outcome {
+            case .none:
+                index += 1
+                continue
+            case .tooLong:
+                counters.count(.tooLong, length: receiving.header.payloadLength)
+            case .match(let match):
+                receiving.target = .put(match)
+                receiving.accepted = match.mlength
+                deliver(receiving, payload, 0..<payload.count)
+            }
+            lazyBytes -= payload.count
+            lazy.remove(at: index)
+        }
+    }
+
+    /// Messages to ourselves arrive with the next tick.
+    mutating func deliverLoopback() {
+        var count = loopback.count
+        guard count > 0 else { return }
+        let peer = peerSlot(identity.process)
+        while count > 0, let message = loopback.popFirst() {
+            count -= 1
+            var header = message.header
+            header.destination.nid = nid
+            let receiving = begin(header, identity.process, peer)
+            deliver(receiving, message.payload, message.range)
+        }
+    }
+
+    private mutating func deliver(
+        _ receiving: Receiving, _ payload: [UInt8], _ range: Range<Int>
+    ) {
+        let count = min(receiving.accepted, range.count)
+        let kept = range.lowerBound..<(range.lowerBound + count)
+        if let (buffer, offset) = sinkBuffer(receiving) {
+            RawSpan.over(payload) { bytes in
+                _ = buffers.update(buffer) { Self.copy(bytes, kept, to: &$0, at: offset) }
+            }
+            finish(receiving, payload: arena.count..<arena.count)
+        } else {
+            let from = arena.count
+            arena.append(contentsOf: payload[kept])
+            finish(receiving, payload: from..<arena.count)
+        }
+    }
+}

@@ -1,0 +1,412 @@
+import LNDCore
+public import Primitives
+public import WireFormat
+
+extension LNetCore {
+    // MARK: PUT
+
+    /// Sends `payload` to a peer's portal. With `ackCookie` an ACK is asked for, and `.ack` or
+    /// `.sendFailed` follows. False if it could not even be queued: too long, the queue is full,
+    /// or the peer is gone or cannot be connected to.
+    @discardableResult
+    public mutating func put(
+        to peer: PeerRef, portal: UInt32, matchBits: UInt64, offset: UInt32 = 0,
+        hdrData: UInt64 = 0, payload: RawSpan, ackCookie: UInt64? = nil, now: Ticks
+    ) -> Bool {
+        advance(now)
+        guard
+            let header = putHeader(
+                peer.slot, portal, matchBits, offset, hdrData, payload.byteCount, ackCookie)
+        else { return false }
+        guard transmit(header, payload, to: peer.slot) else { return refused(header) }
+        return true
+    }
+
+    /// As above, with the payload in an array: a long one is shared with the caller, not copied.
+    @discardableResult
+    public mutating func put(
+        to peer: PeerRef, portal: UInt32, matchBits: UInt64, offset: UInt32 = 0,
+        hdrData: UInt64 = 0, payload: [UInt8], ackCookie: UInt64? = nil, now: Ticks
+    ) -> Bool {
+        advance(now)
+        guard
+            let header = putHeader(
+                peer.slot, portal, matchBits, offset, hdrData, payload.count, ackCookie)
+        else { return false }
+        guard transmit(header, payload, 0..<payload.count, to: peer.slot) else {
+            return refused(header)
+        }
+        return true
+    }
+
+    /// As above, to a NID: looks the peer up.
+    @discardableResult
+    public mutating func put(
+        to nid: NID, portal: UInt32, matchBits: UInt64, offset: UInt32 = 0, hdrData: UInt64 = 0,
+        payload: RawSpan, ackCookie: UInt64? = nil, now: Ticks
+    ) -> Bool {
+        put(
+            to: PeerRef(peerSlot(ProcessID(nid: nid))), portal: portal, matchBits: matchBits,
+            offset: offset, hdrData: hdrData, payload: payload, ackCookie: ackCookie, now: now)
+    }
+
+    /// As above, to a NID, with the payload in an array.
+    @discardableResult
+    public mutating func put(
+        to nid: NID, portal: UInt32, matchBits: UInt64, offset: UInt32 = 0, hdrData: UInt64 = 0,
+        payload: [UInt8], ackCookie: UInt64? = nil, now: Ticks
+    ) -> Bool {
+        put(
+            to: PeerRef(peerSlot(ProcessID(nid: nid))), portal: portal, matchBits: matchBits,
+            offset: offset, hdrData: hdrData, payload: payload, ackCookie: ackCookie, now: now)
+    }
+
+    /// The header of a PUT, with its pending ACK noted; nil after a failure was told.
+    private mutating func putHeader(
+        _ peer: SlotHandle, _ portal: UInt32, _ matchBits: UInt64, _ offset: UInt32,
+        _ hdrData: UInt64, _ length: Int, _ ackCookie: UInt64?
+    ) -> LNetHeader? {
+        guard let destination = peers.update(peer, { $0.process }) else {
+            fail(ackCookie, LNetErrno.stale)
+            return nil
+        }
+        guard length <= LNetHeader.payloadMax else {
+            fail(ackCookie, LNetErrno.messageTooLong)
+            return nil
+        }
+        var ack = WireHandle.none
+        if let ackCookie {
+            let pending = pendings.insert(
+                Pending(
+                    kind: .ack, cookie: ackCookie, peer: peer, nid: destination.nid, length: 0,
+                    sentAt: now))
+            armSweep()
+            ack = wireHandle(pending)
+        }
+        return LNetHeader(
+            destination: destination, source: identity.process, payloadLength: UInt32(length),
+            body: .put(
+                ack: ack, matchBits: matchBits, hdrData: hdrData, portal: portal, offset: offset))
+    }
+
+    private mutating func fail(_ cookie: UInt64?, _ errno: Int32) {
+        counters.count(.notSent)
+        if let cookie { events.append(.sendFailed(cookie: cookie, errno: errno)) }
+    }
+
+    /// The message found no place: what awaits its answer fails now.
+    private mutating func refused(_ header: LNetHeader) -> Bool {
+        counters.count(.notSent)
+        switch header.body {
+        case .put(let handle, _, _, _, _), .get(let handle, _, _, _, _):
+            if let pending = pending(of: handle) { failPending(pending, LNetErrno.noBufferSpace) }
+        case .ack, .reply: break
+        }
+        return false
+    }
+
+    // MARK: GET
+
+    /// Where the answer of a GET goes.
+    public enum Sink: Sendable {
+        /// Into the arena; it is told with the `.reply` event.
+        case events
+        /// Into a buffer of at least the length asked for; fetch it with `takeBuffer`.
+        case buffer([UInt8])
+    }
+
+    /// Asks a peer for `length` bytes of what matches. `.reply` or `.sendFailed` follows; nil if
+    /// the request could not even be queued (then the failure has been told already).
+    @discardableResult
+    public mutating func get(
+        from peer: PeerRef, portal: UInt32, matchBits: UInt64, offset: UInt32 = 0, length: Int,
+        into sink: Sink = .events, cookie: UInt64, now: Ticks
+    ) -> GetHandle? {
+        advance(now)
+        guard length >= 0, length <= LNetHeader.payloadMax else {
+            fail(cookie, LNetErrno.messageTooLong)
+            return nil
+        }
+        var buffer: SlotHandle?
+        if case .buffer(let bytes) = sink {
+            precondition(bytes.count >= length, "the sink holds what is asked for")
+            buffer = buffers.insert(bytes)
+        }
+        let pending = startGet(
+            .get, from: peer.slot, portal: portal, matchBits: matchBits, offset: offset,
+            length: length, buffer: buffer, cookie: cookie)
+        return pending.map { GetHandle($0) }
+    }
+
+    /// As above, by NID: looks the peer up.
+    @discardableResult
+    public mutating func get(
+        from nid: NID, portal: UInt32, matchBits: UInt64, offset: UInt32 = 0, length: Int,
+        into sink: Sink = .events, cookie: UInt64, now: Ticks
+    ) -> GetHandle? {
+        get(
+            from: PeerRef(peerSlot(ProcessID(nid: nid))), portal: portal, matchBits: matchBits,
+            offset: offset, length: length, into: sink, cookie: cookie, now: now)
+    }
+
+    /// Sends a LNet ping (`lnet_ping`). `.pinged` with the returned id follows in any case.
+    public mutating func ping(_ nid: NID, timeout: TickInterval, now: Ticks) -> UInt64 {
+        advance(now)
+        let id = nextPingID
+        nextPingID += 1
+        let peer = peerSlot(ProcessID(nid: nid))
+        let pending = startGet(
+            .ping(id: id), from: peer, portal: PingInfo.portal, matchBits: PingInfo.matchBits,
+            offset: 0, length: PingInfo.replyLengthMax, buffer: nil, cookie: id)
+        if let pending { timers.insert(.ping(pending: pending), at: now + timeout) }
+        return id
+    }
+
+    private mutating func startGet(
+        _ kind: Pending.Kind, from peer: SlotHandle, portal: UInt32, matchBits: UInt64,
+        offset: UInt32, length: Int, buffer: SlotHandle?, cookie: UInt64
+    ) -> SlotHandle? {
+        guard let destination = peers.update(peer, { $0.process }) else {
+            if let buffer { buffers.remove(buffer) }
+            fail(cookie, LNetErrno.stale)
+            return nil
+        }
+        let pending = pendings.insert(
+            Pending(
+                kind: kind, cookie: cookie, peer: peer, nid: destination.nid, length: length,
+                buffer: buffer, sentAt: now))
+        armSweep()
+        let header = LNetHeader(
+            destination: destination, source: identity.process, payloadLength: 0,
+            body: .get(
+                returnTo: wireHandle(pending), matchBits: matchBits, portal: portal,
+                offset: offset, sinkLength: UInt32(length)))
+        guard transmit(header, [], 0..<0, to: peer) else {
+            counters.count(.notSent)
+            failPending(pending, LNetErrno.hostUnreachable)
+            // A buffer stays behind for `takeBuffer`, so its handle is still of use.
+            return pendings.contains(pending) ? pending : nil
+        }
+        // The answer will be long: the bulk connections are wanted for it.
+        if length + Peer.frameOverhead >= Peer.minBulk { wantBulk(peer) }
+        return pending
+    }
+
+    // MARK: On the way out
+
+    private enum Route {
+        case connection(SlotHandle)
+        case wait
+        case loop
+        case refuse
+    }
+
+    /// Takes the credits for a message if it can go at once.
+    private mutating func route(_ peer: SlotHandle, _ length: Int) -> Route {
+        let interfaceHasCredit = interfaceCredits > 0
+        let waitingMax = configuration.waitingMax
+        let route = peers.update(peer) { peer -> Route in
+            if peer.isSelf { return .loop }
+            let connection = peer.connection(payloadLength: length)
+            if connection != 0, interfaceHasCredit, peer.credits > 0, peer.waiting.isEmpty {
+                peer.credits -= 1
+                return .connection(SlotHandle(rawValue: connection))
+            }
+            if connection == 0, peer.process.isUserspace { return .refuse }
+            return peer.waiting.count < waitingMax ? .wait : .refuse
+        }
+        switch route {
+        case .connection(let link):
+            interfaceCredits -= 1
+            if length + Peer.frameOverhead >= Peer.minBulk { wantBulk(peer) }
+            return .connection(link)
+        case .loop: return loopback.count < waitingMax ? .loop : .refuse
+        case .wait: return .wait
+        case .refuse, nil: return .refuse
+        }
+    }
+
+    private mutating func count(_ header: LNetHeader) {
+        counters.sent.count(header.body)
+        counters.sendLength &+= UInt64(header.payloadLength)
+    }
+
+    /// Sends or queues a message whose payload stands in the caller's scratch. False: no place.
+    mutating func transmit(
+        _ header: LNetHeader, _ payload: RawSpan, to peer: SlotHandle
+    ) -> Bool {
+        switch route(peer, payload.byteCount) {
+        case .connection(let link):
+            count(header)
+            lendBuffer(link)
+            links.update(link) { $0.conversation.output.append(header: header, payload: payload) }
+            owe(link)
+            return true
+        case .wait, .loop:
+            let copy = payload.copy(0..<payload.byteCount)
+            return enqueue(header, copy, 0..<copy.count, peer)
+        case .refuse:
+            return false
+        }
+    }
+
+    /// Sends or queues a message whose payload is part of an array. False: no place.
+    mutating func transmit(
+        _ header: LNetHeader, _ payload: [UInt8], _ range: Range<Int>, to peer: SlotHandle
+    ) -> Bool {
+        switch route(peer, range.count) {
+        case .connection(let link):
+            count(header)
+            append(header, payload, range, to: link)
+            return true
+        case .wait, .loop:
+            return enqueue(header, payload, range, peer)
+        case .refuse:
+            return false
+        }
+    }
+
+    private mutating func append(
+        _ header: LNetHeader, _ payload: [UInt8], _ range: Range<Int>, to link: SlotHandle
+    ) {
+        lendBuffer(link)
+        links.update(link) {
+            $0.conversation.output.append(header: header, payload: payload, range: range)
+        }
+        owe(link)
+    }
+
+    private mutating func enqueue(
+        _ header: LNetHeader, _ payload: [UInt8], _ range: Range<Int>, _ peer: SlotHandle
+    ) -> Bool {
+        let message = WaitingMessage(header: header, payload: payload, range: range)
+        let isSelf = peers.update(peer) { $0.isSelf } ?? false
+        if isSelf {
+            count(header)
+            loopback.append(message)
+            return true
+        }
+        peers.update(peer) { $0.waiting.append(message) }
+        pump(peer)
+        return true
+    }
+
+    /// Moves waiting messages to connections as far as credits go, and connects where it must.
+    mutating func pump(_ peer: SlotHandle) {
+        while true {
+            let interfaceHasCredit = interfaceCredits > 0
+            var next: WaitingMessage?
+            var link: UInt64 = 0
+            var mustConnect = false
+            var mustWait = false
+            peers.update(peer) { peer in
+                guard !peer.waiting.isEmpty else { return }
+                if peer.open.control == 0, peer.open.bulkOut == 0 {
+                    mustConnect = true
+                    return
+                }
+                guard peer.credits > 0 else { return }
+                guard interfaceHasCredit else {
+                    mustWait = !peer.awaitsInterface
+                    peer.awaitsInterface = true
+                    return
+                }
+                next = peer.waiting.popFirst()
+                link = peer.connection(payloadLength: next?.range.count ?? 0)
+                peer.credits -= 1
+            }
+            if mustConnect { connect(peer, .control) }
+            if mustWait { interfaceWaiters.append(peer) }
+            guard let message = next else { return }
+            interfaceCredits -= 1
+            count(message.header)
+            append(message.header, message.payload, message.range, to: SlotHandle(rawValue: link))
+            if message.range.count + Peer.frameOverhead >= Peer.minBulk { wantBulk(peer) }
+        }
+    }
+
+    /// Credits of messages that the shell took, or that were lost with their connection.
+    mutating func returnCredits(_ count: Int, of peer: SlotHandle?) {
+        guard count > 0 else { return }
+        interfaceCredits += count
+        if let peer {
+            let mustPump =
+                peers.update(peer) {
+                    $0.credits += count
+                    return !$0.waiting.isEmpty
+                } ?? false
+            if mustPump { pump(peer) }
+        }
+        serveInterfaceWaiters()
+    }
+
+    /// Interface credits are there: peers that wait for them take turns.
+    mutating func serveInterfaceWaiters() {
+        while interfaceCredits > 0, let waiter = interfaceWaiters.popFirst() {
+            peers.update(waiter) { $0.awaitsInterface = false }
+            pump(waiter)
+        }
+    }
+
+    /// Gives a connection without memory for output a buffer from the pool.
+    private mutating func lendBuffer(_ link: SlotHandle) {
+        let wants = links.update(link) { $0.conversation.output.wantsBuffer } ?? false
+        guard wants, var spare = spares.popLast() else { return }
+        links.update(link) { $0.conversation.output.lend(&spare) }
+    }
+
+    /// Tells the shell once that a connection has output.
+    mutating func owe(_ link: SlotHandle) {
+        let now = now
+        let mustTell =
+            links.update(link) { link in
+                guard !link.flushOwed, !link.conversation.output.isEmpty else { return false }
+                link.flushOwed = true
+                link.lastTaken = now
+                return true
+            } ?? false
+        if mustTell { actions.append(.flush(connectionKey: link.rawValue)) }
+    }
+
+    // MARK: Handles and failures
+
+    func wireHandle(_ pending: SlotHandle) -> WireHandle {
+        WireHandle(interfaceCookie: interfaceCookie, objectCookie: pending.rawValue)
+    }
+
+    /// The pending operation that a handle from the wire names, if it still is.
+    func pending(of handle: WireHandle) -> SlotHandle? {
+        guard handle.interfaceCookie == interfaceCookie else { return nil }
+        let slot = SlotHandle(rawValue: handle.objectCookie)
+        return pendings.contains(slot) ? slot : nil
+    }
+
+    mutating func failPending(_ handle: SlotHandle, _ errno: Int32) {
+        guard let pending = pendings[handle] else { return }
+        switch pending.kind {
+        case .done: return
+        case .ack, .get:
+            events.append(.sendFailed(cookie: pending.cookie, errno: errno))
+        case .ping(let id):
+            events.append(
+                .pinged(
+                    LNetEvent.Ping(
+                        id: id, nid: pending.nid, errno: errno,
+                        roundTrip: now - pending.sentAt, payload: 0..<0)))
+        }
+        settle(handle, pending)
+    }
+
+    /// A pending operation is over; one with a buffer stays until the buffer is fetched.
+    mutating func settle(_ handle: SlotHandle, _ pending: Pending) {
+        if pending.buffer == nil {
+            pendings.remove(handle)
+        } else {
+            pendings.update(handle) { $0.kind = .done }
+        }
+    }
+
+    mutating func advance(_ now: Ticks) {
+        if now > self.now { self.now = now }
+    }
+}

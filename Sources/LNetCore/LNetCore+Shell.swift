@@ -1,0 +1,225 @@
+import LNDCore
+public import Primitives
+import WireFormat
+
+/// What the shell calls. Keys that are no longer known are ignored everywhere: the core may have
+/// forgotten a connection whose last input was on its way.
+extension LNetCore {
+    /// The listener took a connection. Returns its key.
+    public mutating func accepted(
+        remoteAddress: UInt32, remotePort: UInt16, now: Ticks
+    ) -> UInt64 {
+        beginRound(now)
+        let link = links.insert(
+            Link(
+                conversation: SockLNDConnection(passive: identity), remoteAddress: remoteAddress,
+                remotePort: remotePort, isActive: false, lastReceived: self.now,
+                lastTaken: self.now, lastKeepalive: self.now))
+        timers.insert(.handshake(link: link), at: self.now + configuration.acceptTimeout)
+        armSweep()
+        return link.rawValue
+    }
+
+    /// A connection asked for by `.connect` stands.
+    public mutating func established(_ connectionKey: UInt64, now: Ticks) {
+        beginRound(now)
+        let link = SlotHandle(rawValue: connectionKey)
+        links.update(link) { $0.conversation.established() }
+        owe(link)
+    }
+
+    /// The socket is gone, or could not be connected: `errno` as the kernel gave it, 0 for the
+    /// peer's orderly end.
+    public mutating func closed(_ connectionKey: UInt64, errno: Int32, now: Ticks) {
+        beginRound(now)
+        let link = SlotHandle(rawValue: connectionKey)
+        drop(link, errno == 0 ? LNetErrno.connectionReset : errno, tellShell: false)
+    }
+
+    /// Bytes from a connection's socket, at any split.
+    public mutating func received(_ connectionKey: UInt64, _ bytes: RawSpan, now: Ticks) {
+        beginRound(now)
+        let link = SlotHandle(rawValue: connectionKey)
+        let now = self.now
+        var offset = 0
+        var receiving: Receiving?
+        var peer: SlotHandle?
+        let isKnown =
+            links.update(link) {
+                $0.lastReceived = now
+                receiving = $0.receiving
+                $0.receiving = nil
+                peer = $0.peer
+                return true
+            } ?? false
+        guard isKnown else { return }
+        while offset < bytes.byteCount {
+            let step = links.update(link) { $0.conversation.next(bytes, at: &offset) }
+            guard let step else { return }
+            switch step {
+            case .needMore:
+                break
+            case .message(let header):
+                guard let from = peer, let begun = begin(header, from: from, on: link) else {
+                    return
+                }
+                if header.payloadLength == 0 {
+                    finish(begun, payload: arena.count..<arena.count)
+                } else {
+                    receiving = begun
+                }
+            case .payload(let range, let isLast):
+                guard var current = receiving else { break }
+                absorb(&current, bytes, range, isLast: isLast, on: link)
+                receiving = isLast ? nil : current
+            case .hello(let hello):
+                judge(hello, link)
+                peer = links.update(link) { $0.peer } ?? nil
+            case .opened(let incarnation):
+                opened(link, incarnation)
+            case .fault(let fault):
+                links.update(link) { $0.receiving = receiving }
+                fail(link, fault)
+                return
+            }
+        }
+        links.update(link) { $0.receiving = receiving }
+        owe(link)
+    }
+
+    /// Offers a connection's output run by run until `body`, which says how many bytes it took,
+    /// takes less than offered, or nothing is left. Messages that waited for the credits of those
+    /// taken follow in the same call. True when all is taken.
+    @discardableResult
+    public mutating func withOutput(
+        _ connectionKey: UInt64, _ body: (RawSpan) -> Int
+    ) -> Bool {
+        let link = SlotHandle(rawValue: connectionKey)
+        let now = self.now
+        while true {
+            var messages = 0
+            var tookAll = true
+            var isEmpty = true
+            var isClosing = false
+            var peer: SlotHandle?
+            var buffer: [UInt8] = []
+            let isKnown =
+                links.update(link) {
+                    (messages, tookAll) = $0.conversation.output.offer(body)
+                    $0.lastTaken = now
+                    isEmpty = $0.conversation.output.isEmpty
+                    if isEmpty {
+                        buffer = $0.conversation.output.reclaim()
+                        $0.flushOwed = false
+                        isClosing = $0.conversation.isClosing
+                    }
+                    peer = $0.peer
+                    return true
+                } ?? false
+            guard isKnown else { return true }
+            if buffer.capacity > 0 { keep(&buffer) }
+            if isEmpty, isClosing {
+                drop(link, LNetErrno.protocolError, tellShell: true)
+                return true
+            }
+            if messages > 0 {
+                // What follows at once needs no further flush from the shell.
+                links.update(link) { $0.flushOwed = true }
+                returnCredits(messages, of: peer)
+                isEmpty =
+                    links.update(link) {
+                        $0.flushOwed = !$0.conversation.output.isEmpty
+                        return !$0.flushOwed
+                    } ?? true
+            }
+            if isEmpty { return true }
+            if !tookAll { return false }
+        }
+    }
+
+    /// Returns an output buffer to the pool, which holds a few of moderate size.
+    private mutating func keep(_ buffer: inout [UInt8]) {
+        if spares.count < 32, buffer.capacity <= 64 * 1024 { spares.append(buffer) }
+    }
+
+    /// When `tick` is due next; nil while nothing can happen by itself.
+    public var nextDeadline: Ticks? {
+        if !loopback.isEmpty { return .zero }
+        guard let timer = timers.nextDeadline else { return nextSweep }
+        guard let sweep = nextSweep else { return timer }
+        return min(timer, sweep)
+    }
+
+    /// Time has passed.
+    public mutating func tick(_ now: Ticks) {
+        beginRound(now)
+        deliverLoopback()
+        while let key = timers.popDue(now: now) {
+            switch key {
+            case .handshake(let link):
+                let isLate = links.update(link) { !$0.isRegistered } ?? false
+                guard isLate else { break }
+                counters.count(.timeout)
+                drop(link, LNetErrno.timedOut, tellShell: true)
+            case .retry(let peer):
+                let isWanted =
+                    peers.update(peer) {
+                        $0.retryArmed = false
+                        return !$0.waiting.isEmpty
+                    } ?? false
+                if isWanted { pump(peer) }
+            case .ping(let pending):
+                failPending(pending, LNetErrno.timedOut)
+            }
+        }
+        if let due = nextSweep, due <= now { sweep() }
+    }
+
+    /// Every quarter of the shortest time-out, while there is anything that can time out.
+    mutating func armSweep() {
+        guard nextSweep == nil else { return }
+        let shortest = min(
+            configuration.lndTimeout, configuration.keepalive, configuration.responseTimeout)
+        nextSweep = now + TickInterval(nanoseconds: max(1_000_000, shortest.nanoseconds / 4))
+    }
+
+    private mutating func sweep() {
+        nextSweep = nil
+        let now = now
+        let lndTimeout = configuration.lndTimeout
+        let keepalive = configuration.keepalive
+        for index in 0..<links.slotCount {
+            guard let handle = links.handle(at: index) else { continue }
+            var isDead = false
+            var wantsKeepalive = false
+            links.update(handle) { link in
+                isDead =
+                    (link.conversation.isMidMessage && now - link.lastReceived > lndTimeout)
+                    || (!link.conversation.output.isEmpty && now - link.lastTaken > lndTimeout)
+                wantsKeepalive =
+                    !isDead && link.isRegistered && link.conversation.type == .control
+                    && now - link.lastReceived >= keepalive
+                    && now - link.lastKeepalive >= keepalive
+                if wantsKeepalive {
+                    link.lastKeepalive = now
+                    link.conversation.keepalive()
+                }
+            }
+            if isDead {
+                counters.count(.timeout)
+                drop(handle, LNetErrno.timedOut, tellShell: true)
+            } else if wantsKeepalive {
+                owe(handle)
+            }
+        }
+        for index in 0..<pendings.slotCount {
+            guard let handle = pendings.handle(at: index), let pending = pendings[handle],
+                now - pending.sentAt > configuration.responseTimeout
+            else { continue }
+            if case .done = pending.kind { continue }
+            counters.responseTimeouts &+= 1
+            failPending(handle, LNetErrno.timedOut)
+        }
+        if links.count > 0 || pendings.count > 0 { armSweep() }
+    }
+}

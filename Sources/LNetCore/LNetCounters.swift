@@ -1,0 +1,77 @@
+public import LNDCore
+import WireFormat
+
+/// What a node has done and seen: `struct lnet_counters_common` and what `lnetctl stats` adds.
+public struct LNetCounters: Sendable {
+    /// Messages of one direction by type.
+    public struct ByType: Equatable, Sendable {
+        public internal(set) var ack: UInt64 = 0
+        public internal(set) var put: UInt64 = 0
+        public internal(set) var get: UInt64 = 0
+        public internal(set) var reply: UInt64 = 0
+        public var total: UInt64 { ack &+ put &+ get &+ reply }
+
+        mutating func count(_ body: LNetHeader.Body) {
+            switch body {
+            case .ack: ack &+= 1
+            case .put: put &+= 1
+            case .get: get &+= 1
+            case .reply: reply &+= 1
+            }
+        }
+    }
+
+    /// Why a message that was well formed came to nothing.
+    public enum Drop: Int, CaseIterable, Sendable {
+        /// No match entry, on a portal that is not lazy or whose queue is full.
+        case noMatch
+        /// Longer than the matching descriptor, which does not truncate.
+        case tooLong
+        /// An ACK or REPLY that nobody awaits any more.
+        case lateResponse
+        /// For another network: routing is off.
+        case notRouted
+        /// The queue of the peer was full, or the peer has no way back.
+        case notSent
+    }
+
+    public internal(set) var sent = ByType()
+    public internal(set) var received = ByType()
+    /// Payload bytes.
+    public internal(set) var sendLength: UInt64 = 0
+    public internal(set) var receiveLength: UInt64 = 0
+    public internal(set) var dropLength: UInt64 = 0
+    public internal(set) var connectionsOpened: UInt64 = 0
+    public internal(set) var connectionsLost: UInt64 = 0
+    public internal(set) var connectFailures: UInt64 = 0
+    public internal(set) var responseTimeouts: UInt64 = 0
+    private var drops = InlineArray<5, UInt64>(repeating: 0)
+    private var faults = InlineArray<32, UInt64>(repeating: 0)
+
+    public init() {}
+
+    public var sendCount: UInt64 { sent.total }
+    public var receiveCount: UInt64 { received.total }
+    public var dropCount: UInt64 {
+        Drop.allCases.reduce(0) { $0 &+ self[$1] }
+    }
+    /// Connections that a protocol error of the peer ended.
+    public var errors: UInt64 {
+        SockLNDFault.allCases.reduce(0) {
+            switch $1 {
+            case .lostRace, .duplicate, .refused: $0
+            default: $0 &+ self[$1]
+            }
+        }
+    }
+
+    public subscript(_ drop: Drop) -> UInt64 { drops[drop.rawValue] }
+    public subscript(_ fault: SockLNDFault) -> UInt64 { faults[Int(fault.rawValue)] }
+
+    mutating func count(_ drop: Drop, length: UInt32 = 0) {
+        drops[drop.rawValue] &+= 1
+        dropLength &+= UInt64(length)
+    }
+
+    mutating func count(_ fault: SockLNDFault) { faults[Int(fault.rawValue)] &+= 1 }
+}

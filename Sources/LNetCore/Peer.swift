@@ -1,0 +1,86 @@
+import LNDCore
+import Primitives
+import WireFormat
+
+/// A node we talk to, or that talks to us: its connections, credits and what waits for them.
+struct Peer: Sendable {
+    let process: ProcessID
+    /// The user holds a `PeerRef`: the entry stays when its connections go.
+    var isPinned = false
+    /// This node itself: messages go through the loopback queue.
+    var isSelf = false
+    /// Open connections and our attempts by type, as raw slot handles; 0 for none.
+    var open = ByType()
+    var attempts = ByType()
+    /// We opened CONTROL, so the bulk connections are ours to open as well.
+    var isOurs = false
+    var wantsBulk = false
+    /// On all open connections.
+    var incarnation: UInt64?
+    var credits: Int
+    /// Messages that wait for a credit or a connection.
+    var waiting = Outbox<WaitingMessage>()
+    /// Stands in the queue for interface credits.
+    var awaitsInterface = false
+    /// The pause after the last failed attempt; zero after a success.
+    var backoff = TickInterval.zero
+    var retryAt = Ticks.zero
+    var retryArmed = false
+    /// Attempts answered with NONE in a row.
+    var refusals = 0
+    /// The next peer in its bucket of the table.
+    var next: UInt64 = 0
+
+    struct ByType: Sendable, BitwiseCopyable {
+        var control: UInt64 = 0
+        var bulkIn: UInt64 = 0
+        var bulkOut: UInt64 = 0
+
+        var isEmpty: Bool { control | bulkIn | bulkOut == 0 }
+
+        subscript(_ type: SockLNDConnectionType) -> UInt64 {
+            get {
+                switch type {
+                case .control: control
+                case .bulkIn: bulkIn
+                case .bulkOut: bulkOut
+                case .none, .any: 0
+                }
+            }
+            set {
+                switch type {
+                case .control: control = newValue
+                case .bulkIn: bulkIn = newValue
+                case .bulkOut: bulkOut = newValue
+                case .none, .any: break
+                }
+            }
+        }
+    }
+
+    init(process: ProcessID, credits: Int) {
+        self.process = process
+        self.credits = credits
+    }
+
+    /// min_bulk: frames this long prefer BULK_OUT.
+    static let minBulk = 1024
+    static let frameOverhead = 96
+
+    /// The connection for a message; 0 for none. BULK_IN never carries messages from us.
+    func connection(payloadLength: Int) -> UInt64 {
+        if payloadLength + Self.frameOverhead >= Self.minBulk {
+            return open.bulkOut != 0 ? open.bulkOut : open.control
+        }
+        return open.control != 0 ? open.control : open.bulkOut
+    }
+
+    var isIdle: Bool { open.isEmpty && attempts.isEmpty && waiting.isEmpty }
+}
+
+/// A message that has not reached a connection yet.
+struct WaitingMessage: Sendable {
+    var header: LNetHeader
+    var payload: [UInt8]
+    var range: Range<Int>
+}
