@@ -167,7 +167,7 @@ extension LNetCore {
                         $0.retryArmed = false
                         return !$0.waiting.isEmpty
                     } ?? false
-                if isWanted { pump(peer) }
+                if isWanted { pump(peer) } else { removeIfIdle(peer) }
             case .ping(let pending):
                 failPending(pending, LNetErrno.timedOut)
             }

@@ -174,3 +174,24 @@ public struct LNetCore: Sendable {
     /// The arena grows with a burst and keeps this much afterwards.
     static let arenaKept = 256 * 1024
 }
+
+extension LNetCore {
+    /// Bytes of memory behind buffers, queues and connections that messages fill: for tests and
+    /// for the statistics of a node. Walks everything: not for the message path.
+    public mutating func measureHeldBytes() -> Int {
+        var total = arena.capacity + lazyBytes
+        for buffer in spares { total += buffer.capacity }
+        for index in 0..<buffers.slotCount {
+            guard let handle = buffers.handle(at: index) else { continue }
+            total += buffers.update(handle) { $0.capacity } ?? 0
+        }
+        for index in 0..<links.slotCount {
+            guard let handle = links.handle(at: index) else { continue }
+            total +=
+                links.update(handle) {
+                    $0.assembly.capacity + $0.conversation.output.byteCount
+                } ?? 0
+        }
+        return total
+    }
+}
