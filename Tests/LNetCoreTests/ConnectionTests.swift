@@ -71,8 +71,8 @@ extension Network {
         }
     }
 
-    @Test func `a lost connection takes its siblings and what waited, and the next send reconnects`()
-    {
+    @Test
+    func `a lost connection takes its siblings and what waited, and the next send reconnects`() {
         var net = Network(seed: 3)
         net.add { $0.peerCredits = 1 }
         net.add()

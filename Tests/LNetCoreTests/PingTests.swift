@@ -74,8 +74,9 @@ private func feed(_ core: inout LNetCore, _ key: UInt64, _ bytes: [UInt8]) {
         var core = LNetCore(
             LNetConfiguration(nid: low, incarnation: 0x18ea_8d32_9f31_34d3, seed: 1))
         let id = core.ping(high, timeout: .seconds(1), now: Ticks(nanoseconds: 1000))
-        guard case .connect(let key, from: low.address, to: high.address, port: 988, true)? =
-            core.actions.popFirst()
+        guard
+            case .connect(let key, from: low.address, to: high.address, port: 988, true)? =
+                core.actions.popFirst()
         else {
             Issue.record("no connect from a privileged port")
             return
