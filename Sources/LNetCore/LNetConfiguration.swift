@@ -39,6 +39,9 @@ public struct LNetConfiguration: Sendable {
     public var lazyBytesMax = 16 << 20
     /// Peers that may exist because they connected to us.
     public var incomingPeersMax = 65536
+    /// Memory that the arena of payloads, and the pool of output buffers, keep when idle.
+    public var arenaBytesKept = 128 << 10
+    public var outputBytesKept = 512 << 10
     /// What ping answers advertise. Without MULTI_RAIL no peer pushes to us or discovers us.
     public var pingFeatures: PingInfo.Features = [.niStatus, .routingDisabled]
 

@@ -13,9 +13,20 @@ extension LNetCore {
         return peers.insert(peer)
     }
 
-    /// Forgets a peer that nobody holds and with which nothing is under way.
+    /// Forgets a peer that nobody holds and with which nothing is under way. After a failed
+    /// attempt it is remembered until its pause is over, so that the pause holds.
     mutating func removeIfIdle(_ peer: SlotHandle) {
-        let isIdle = peers.update(peer) { !$0.isPinned && !$0.isSelf && $0.isIdle } ?? false
+        let now = now
+        var armAt: Ticks?
+        let isIdle =
+            peers.update(peer) { peer in
+                guard !peer.isPinned, !peer.isSelf, peer.isIdle else { return false }
+                if peer.retryAt <= now { return true }
+                if !peer.retryArmed { armAt = peer.retryAt }
+                peer.retryArmed = true
+                return false
+            } ?? false
+        if let armAt { timers.insert(.retry(peer: peer), at: armAt) }
         if isIdle { peers.remove(peer) }
     }
 

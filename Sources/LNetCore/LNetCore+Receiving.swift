@@ -325,9 +325,9 @@ extension LNetCore {
     // MARK: Without a connection
 
     /// An entry was attached to a portal: PUTs that waited there are matched again, in order.
-    mutating func deliverLazy(_ portal: UInt32) {
+    mutating func deliverLazy(_ portal: UInt32, to entry: SlotHandle) {
         var index = 0
-        while index < lazy.count {
+        while index < lazy.count, let entry = matches[entry], entry.isLinked, entry.threshold != 0 {
             var receiving = lazy[index].receiving
             guard case .put(_, let matchBits, _, portal, let offset) = receiving.header.body else {
                 index += 1

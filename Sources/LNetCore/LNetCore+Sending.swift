@@ -352,6 +352,7 @@ extension LNetCore {
     private mutating func lendBuffer(_ link: SlotHandle) {
         let wants = links.update(link) { $0.conversation.output.wantsBuffer } ?? false
         guard wants, var spare = spares.popLast() else { return }
+        spareBytes -= spare.capacity
         links.update(link) { $0.conversation.output.lend(&spare) }
     }
 

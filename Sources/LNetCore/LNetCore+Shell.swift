@@ -137,9 +137,11 @@ extension LNetCore {
         }
     }
 
-    /// Returns an output buffer to the pool, which holds a few of moderate size.
+    /// Returns an output buffer to the pool, as far as that may grow.
     private mutating func keep(_ buffer: inout [UInt8]) {
-        if spares.count < 32, buffer.capacity <= 64 * 1024 { spares.append(buffer) }
+        guard spareBytes + buffer.capacity <= configuration.outputBytesKept else { return }
+        spareBytes += buffer.capacity
+        spares.append(buffer)
     }
 
     /// When `tick` is due next; nil while nothing can happen by itself.
@@ -167,7 +169,7 @@ extension LNetCore {
                         $0.retryArmed = false
                         return !$0.waiting.isEmpty
                     } ?? false
-                if isWanted { pump(peer) }
+                if isWanted { pump(peer) } else { removeIfIdle(peer) }
             case .ping(let pending):
                 failPending(pending, LNetErrno.timedOut)
             }

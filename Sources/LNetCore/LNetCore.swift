@@ -32,6 +32,7 @@ public struct LNetCore: Sendable {
     var loopback = Outbox<WaitingMessage>()
     /// Output buffers that no connection uses now.
     var spares: [[UInt8]] = []
+    var spareBytes = 0
     var timers = TimerQueue<TimerKey>()
     var nextSweep: Ticks?
     var nextPingID: UInt64 = 1
@@ -90,7 +91,7 @@ public struct LNetCore: Sendable {
                 options: md.options, threshold: md.threshold ?? -1,
                 unlinkWhenExhausted: unlinkWhenExhausted, length: length, buffer: buffer,
                 cookie: cookie))
-        if !lazy.isEmpty { deliverLazy(portal) }
+        if !lazy.isEmpty { deliverLazy(portal, to: handle) }
         return MEHandle(handle)
     }
 
@@ -142,8 +143,8 @@ public struct LNetCore: Sendable {
     public func nid(of peer: PeerRef) -> NID? { peers[peer.slot]?.process.nid }
 
     /// Whether a connection to the peer is open.
-    public mutating func isConnected(_ peer: PeerRef) -> Bool {
-        peers.update(peer.slot) { !$0.open.isEmpty } ?? false
+    public func isConnected(_ peer: PeerRef) -> Bool {
+        peers[peer.slot]?.open.isEmpty == false
     }
 
     // MARK: Reading events
@@ -167,10 +168,28 @@ public struct LNetCore: Sendable {
     mutating func beginRound(_ now: Ticks) {
         if now > self.now { self.now = now }
         if events.isEmpty, !arena.isEmpty {
-            arena.removeAll(keepingCapacity: arena.capacity <= Self.arenaKept)
+            arena.removeAll(keepingCapacity: arena.capacity <= configuration.arenaBytesKept)
         }
     }
+}
 
-    /// The arena grows with a burst and keeps this much afterwards.
-    static let arenaKept = 256 * 1024
+extension LNetCore {
+    /// Bytes of memory behind buffers, queues and connections that messages fill: for tests and
+    /// for the statistics of a node. Walks everything: not for the message path.
+    public mutating func measureHeldBytes() -> Int {
+        var total = arena.capacity + lazyBytes
+        for buffer in spares { total += buffer.capacity }
+        for index in 0..<buffers.slotCount {
+            guard let handle = buffers.handle(at: index) else { continue }
+            total += buffers.update(handle) { $0.capacity } ?? 0
+        }
+        for index in 0..<links.slotCount {
+            guard let handle = links.handle(at: index) else { continue }
+            total +=
+                links.update(handle) {
+                    $0.assembly.capacity + $0.conversation.output.byteCount
+                } ?? 0
+        }
+        return total
+    }
 }
