@@ -62,7 +62,7 @@ import Testing
         store.apply(Transaction())
         #expect(
             store.uncommittedTransactions == 2, "an update without writes is one, nothing is none")
-        let group = try #require(store.takeGroup())
+        let group = try taken(from: &store)
         #expect(group.id == 1 && group.highestTransno == 42 && group.transactionCount == 2)
         #expect(store.uncommittedBytes == transaction.byteCount)
         #expect(store.takeGroup() == nil)
@@ -77,7 +77,7 @@ import Testing
         let base = MemoryStore()
         var store = OverlayStore(base: base)
         func commitNext() throws {
-            let group = try #require(store.takeGroup())
+            let group = try taken(from: &store)
             base.commit(group)
             store.committed(group.id)
         }
@@ -88,7 +88,7 @@ import Testing
         var cut = Transaction(transno: 2)
         cut.truncateObject(id, to: 10)
         store.apply(cut)
-        let cutGroup = try #require(store.takeGroup())
+        let cutGroup = try taken(from: &store)
         var later = Transaction(transno: 3)
         later.writeObject(id, offset: 50, bytes: [9])
         store.apply(later)
@@ -201,4 +201,10 @@ import Testing
             #expect(next == seen.first { $0 >= key })
         }
     }
+}
+
+/// The next group, which must be there.
+private func taken(from store: inout OverlayStore<MemoryStore>) throws -> CommitGroup {
+    let group = store.takeGroup()
+    return try #require(group)
 }
