@@ -5,34 +5,46 @@
 /// was not committed is lost with the value: that is what a crash does, and what replay is for.
 public struct OverlayStore<Base: CommittedStore> {
     public let base: Base
-    @usableFromInline var overlay = Overlay()
-    private var openGroup = CommitGroup(id: 1)
-    /// Taken and not yet committed, oldest first. The operations share memory with the copies
-    /// that the shell got.
-    private var takenGroups: [CommitGroup] = []
-    public private(set) var lastAppliedTransno: UInt64
-    public private(set) var lastCommittedTransno: UInt64
-    /// The highest group that is committed; 0 before the first.
-    public private(set) var lastCommittedGroup: UInt64 = 0
-    /// What is applied and not committed, by `StoreOperation.byteCount`.
-    public private(set) var uncommittedBytes = 0
-    public private(set) var uncommittedTransactions = 0
+    @usableFromInline var overlay: Overlay
 
     /// An empty overlay. `lastCommittedTransno` is what the service found in `base`.
+    @inlinable
     public init(base: Base, lastCommittedTransno: UInt64 = 0) {
         self.base = base
-        self.lastCommittedTransno = lastCommittedTransno
-        lastAppliedTransno = lastCommittedTransno
+        overlay = Overlay(lastCommittedTransno: lastCommittedTransno)
     }
 
+    // MARK: How much is where
+
+    /// The highest transno applied; what `init` was given before the first.
+    @inlinable
+    public var lastAppliedTransno: UInt64 { overlay.lastAppliedTransno }
+    /// The highest transno in a committed group; what `init` was given before the first.
+    @inlinable
+    public var lastCommittedTransno: UInt64 { overlay.lastCommittedTransno }
+    /// The highest group that is committed; 0 before the first.
+    @inlinable
+    public var lastCommittedGroup: UInt64 { overlay.lastCommittedGroup }
+    /// What is applied and not committed, by `StoreOperation.byteCount`.
+    @inlinable
+    public var uncommittedBytes: Int { overlay.uncommittedBytes }
+    /// Transactions applied and not committed.
+    @inlinable
+    public var uncommittedTransactions: Int { overlay.uncommittedTransactions }
     /// True when a `takeGroup` would return one.
-    public var hasOpenGroup: Bool { openGroup.transactionCount > 0 }
+    @inlinable
+    public var hasOpenGroup: Bool { overlay.hasOpenGroup }
     /// Bytes in the open group: the part of `uncommittedBytes` that nobody commits yet.
-    public var openGroupBytes: Int { openGroup.byteCount }
+    @inlinable
+    public var openGroupBytes: Int { overlay.openGroupBytes }
     /// Groups taken and not yet committed.
-    public var takenGroupCount: Int { takenGroups.count }
+    @inlinable
+    public var takenGroupCount: Int { overlay.takenGroupCount }
     /// Keys and objects that the overlay holds.
+    @inlinable
     public var overlayEntryCount: Int { overlay.entryCount }
+
+    // MARK: Reading
 
     /// The value of a key, or nil.
     @inlinable
@@ -45,41 +57,16 @@ public struct OverlayStore<Base: CommittedStore> {
     }
 
     /// Visits keys not below `from` in ascending order until `visit` returns false.
+    @inlinable
     public func scan(
         _ table: Table, from: [UInt8], _ visit: (_ key: [UInt8], _ value: [UInt8]) -> Bool
     ) {
-        let entries = overlay.tables[Int(table.rawValue)]
-        guard !entries.isEmpty else {
-            base.scan(table, from: from, visit)
-            return
-        }
-        var position = entries.lowerBound(TableKey(from))
-        var isStopped = false
-        base.scan(table, from: from) { key, value in
-            let baseKey = TableKey(key)
-            while !entries.isEnd(position) {
-                let entry = entries[position]
-                if baseKey < entry.key { break }
-                position = entries.next(position)
-                if let bytes = entry.value.bytes, !visit(entry.key.bytes, bytes) {
-                    isStopped = true
-                    return false
-                }
-                if entry.key == baseKey { return true }
-            }
-            if visit(key, value) { return true }
-            isStopped = true
-            return false
-        }
-        while !isStopped, !entries.isEnd(position) {
-            let entry = entries[position]
-            position = entries.next(position)
-            if let bytes = entry.value.bytes { isStopped = !visit(entry.key.bytes, bytes) }
-        }
+        overlay.scan(table, from: from, over: base, visit)
     }
 
     /// Visits keys that begin with `prefix`, in ascending order, until `visit` returns false.
     /// With `after`, begins behind that key: how a directory read goes on.
+    @inlinable
     public func scan(
         _ table: Table, prefix: [UInt8], after: [UInt8]? = nil,
         _ visit: (_ key: [UInt8], _ value: [UInt8]) -> Bool
@@ -91,64 +78,25 @@ public struct OverlayStore<Base: CommittedStore> {
     }
 
     /// The object's bytes: exactly `count`, zeros in holes and where it has ended.
+    @inlinable
     public func readObject(_ id: ObjectID, offset: UInt64, count: Int) -> [UInt8] {
-        precondition(count >= 0, "a count is not negative")
-        guard let state = overlay.objects.value(id) else {
-            return padded(base.readObject(id, offset: offset, count: count), to: count)
-        }
-        let baseEnd = state.baseEnd
-        let fromBase = baseEnd > offset ? Int(min(UInt64(count), baseEnd - offset)) : 0
-        var bytes = padded(
-            fromBase > 0 ? base.readObject(id, offset: offset, count: fromBase) : [], to: count)
-        state.extents.paint(&bytes, offset: offset)
-        return bytes
+        overlay.readObject(id, offset: offset, count: count, over: base)
     }
 
-    private func padded(_ bytes: [UInt8], to count: Int) -> [UInt8] {
-        precondition(bytes.count <= count, "a base gives no more bytes than were asked for")
-        if bytes.count == count { return bytes }
-        var bytes = bytes
-        bytes.append(contentsOf: repeatElement(0, count: count - bytes.count))
-        return bytes
-    }
+    // MARK: Writing
 
     /// Makes the writes visible and adds them to the open group. A transaction with neither
     /// writes nor a transno is nothing.
-    public mutating func apply(_ transaction: Transaction) {
-        if transaction.isEmpty, transaction.transno == 0 { return }
-        for operation in transaction.operations {
-            overlay.apply(operation, group: openGroup.id)
-        }
-        openGroup.append(transaction)
-        lastAppliedTransno = max(lastAppliedTransno, transaction.transno)
-        uncommittedBytes += transaction.byteCount
-        uncommittedTransactions += 1
-    }
+    @inlinable
+    public mutating func apply(_ transaction: Transaction) { overlay.apply(transaction) }
 
-    /// Everything applied since the last take, or nil. Ids ascend by one.
-    public mutating func takeGroup() -> CommitGroup? {
-        guard hasOpenGroup else { return nil }
-        let group = openGroup
-        takenGroups.append(group)
-        openGroup = CommitGroup(id: group.id + 1)
-        return group
-    }
+    /// Everything applied since the last take, or nil. Ids ascend by one from 1.
+    @inlinable
+    public mutating func takeGroup() -> CommitGroup? { overlay.takeGroup() }
 
     /// The base now shows every group up to and with `groupID`. Repeating an id does nothing.
-    public mutating func committed(_ groupID: UInt64) {
-        precondition(groupID < openGroup.id, "only a group that was taken can be committed")
-        var doneCount = 0
-        while doneCount < takenGroups.count, takenGroups[doneCount].id <= groupID {
-            let group = takenGroups[doneCount]
-            overlay.drop(group)
-            lastCommittedTransno = max(lastCommittedTransno, group.highestTransno)
-            lastCommittedGroup = group.id
-            uncommittedBytes -= group.byteCount
-            uncommittedTransactions -= group.transactionCount
-            doneCount += 1
-        }
-        takenGroups.removeFirst(doneCount)
-    }
+    @inlinable
+    public mutating func committed(_ groupID: UInt64) { overlay.committed(groupID) }
 }
 
 extension OverlayStore: Sendable where Base: Sendable {}
