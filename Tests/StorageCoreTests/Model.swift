@@ -132,9 +132,11 @@ struct Workload {
             let id = object()
             let offset = random.below(Self.objectSpan + 50)
             let count = random.below(Self.objectSpan)
-            #expect(
+            // Compared first: the bytes themselves would fill the screen.
+            let isSame =
                 store.readObject(id, offset: UInt64(offset), count: count)
-                    == model.bytes(id, offset: offset, count: count), "\(id) at \(offset), \(note)")
+                == model.bytes(id, offset: offset, count: count)
+            #expect(isSame, "\(count) bytes of \(id) at \(offset), \(note)")
         }
     }
 
@@ -155,9 +157,10 @@ struct Workload {
         for sequence in 0..<UInt64(2) {
             for number in 0..<UInt64(3) {
                 let id = ObjectID(sequence: sequence, number: number)
-                #expect(
+                let isSame =
                     store.readObject(id, offset: 0, count: objectSpan + 10)
-                        == model.bytes(id, offset: 0, count: objectSpan + 10), "\(id), \(note)")
+                    == model.bytes(id, offset: 0, count: objectSpan + 10)
+                #expect(isSame, "\(id), \(note)")
             }
         }
     }
