@@ -70,7 +70,7 @@ func commitAll(_ overlay: inout OverlayStore<DiskStore>) throws(StoreError) {
 }
 
 @Suite struct `A store on disk` {
-    @Test(arguments: UInt64(1)...6)
+    @Test(arguments: UInt64(1)...10)
     func `shows what a naive model shows, through failures, crashes and replay`(
         seed: UInt64
     ) throws {
@@ -125,7 +125,7 @@ func commitAll(_ overlay: inout OverlayStore<DiskStore>) throws(StoreError) {
                 // What is committed ends where it should: nothing shows behind it.
                 let committed = durable == 0 ? Model() : history[durable - 1].model
                 for sequence in 0..<UInt64(2) {
-                    for number in 0..<UInt64(3) {
+                    for number in 0..<UInt64(2) {
                         let id = ObjectID(sequence: sequence, number: number)
                         let end = committed.objects[id]?.count ?? 0
                         #expect(
