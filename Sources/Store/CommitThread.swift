@@ -138,6 +138,10 @@ final class CommitThread: @unchecked Sendable {
     // MARK: The thread
 
     private func run() {
+        // Signals are for the threads that wait for them.
+        var everySignal = sigset_t()
+        unsafe sigfillset(&everySignal)
+        unsafe pthread_sigmask(SIG_BLOCK, &everySignal, nil)
         while true {
             let batch: [CommitGroup] = monitor.locked {
                 while stop == .no, queue.isEmpty || failure != nil || needsGrowth {

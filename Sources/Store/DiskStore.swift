@@ -100,7 +100,8 @@ public final class DiskStore: CommittedStore {
     // MARK: Reading
 
     public func read(_ table: Table, _ key: [UInt8]) -> [UInt8]? {
-        precondition(!key.isEmpty, "no key is empty")
+        // Such a key can come from a name that a client made up. No row has it.
+        guard (1...StoreLimits.keyByteCountMax).contains(key.count) else { return nil }
         do {
             return try snapshot.get(tables[table], key)
         } catch {

@@ -62,8 +62,8 @@ extension StoreError: CustomStringConvertible {
         case .full(let path):
             return "no space is left for \(path): free some, then let the server try again"
         case .system(let path, let call, let code):
-            return "\(call) of \(path) failed: \(StoreError.text(code)); see the system's log "
-                + "for the disk"
+            return "\(call) of \(path) failed: \(StoreError.text(code)); look for the disk in "
+                + "the system's log, then start the server again"
         }
     }
 
@@ -78,7 +78,7 @@ extension StoreError: CustomStringConvertible {
         switch code {
         case -EACCES, -EPERM, -EROFS: self = .denied(path: path)
         case -ENOSPC, -EDQUOT: self = .full(path: path)
-        case CLMDB_CORRUPTED, CLMDB_PANIC, CLMDB_INVALID, CLMDB_VERSION_MISMATCH:
+        case CLMDB_CORRUPTED, CLMDB_INVALID, CLMDB_VERSION_MISMATCH:
             self = .corrupt(path: path, detail: Self.text(code))
         default:
             self = .system(path: path, call: call, code: code)

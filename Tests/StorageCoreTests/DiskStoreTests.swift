@@ -70,7 +70,7 @@ func commitAll(_ overlay: inout OverlayStore<DiskStore>) throws(StoreError) {
 }
 
 @Suite struct `A store on disk` {
-    @Test(arguments: UInt64(1)...6)
+    @Test(arguments: UInt64(1)...10)
     func `shows what a naive model shows, through failures, crashes and replay`(
         seed: UInt64
     ) throws {
@@ -125,7 +125,7 @@ func commitAll(_ overlay: inout OverlayStore<DiskStore>) throws(StoreError) {
                 // What is committed ends where it should: nothing shows behind it.
                 let committed = durable == 0 ? Model() : history[durable - 1].model
                 for sequence in 0..<UInt64(2) {
-                    for number in 0..<UInt64(3) {
+                    for number in 0..<UInt64(2) {
                         let id = ObjectID(sequence: sequence, number: number)
                         let end = committed.objects[id]?.count ?? 0
                         #expect(
@@ -178,11 +178,79 @@ func commitAll(_ overlay: inout OverlayStore<DiskStore>) throws(StoreError) {
                 put([number, 1], [UInt8](repeating: number, count: 1800), transno: UInt64(number)))
         }
         try commitAll(&store)
-        #expect(store.base.statistics.mapGrowths >= 1)
-        #expect(events.growths == Int(store.base.statistics.mapGrowths))
+        let growths = Int(store.base.statistics.mapGrowths)
+        #expect(growths >= 1)
         for number in UInt8(0)..<200 {
             #expect(store.base.read(.meta, [number, 1])?.first == number)
         }
+        try store.base.close()
+        #expect(events.growths == growths)
+    }
+
+    @Test func `a full disk is reported, keeps everything, and is tried again when asked`() throws {
+        let scratch = Scratch()
+        let isFull = Mutex(true)
+        let events = Events()
+        var options = DiskStore.Options()
+        options.queueMax = 1
+        options.fault = { step in
+            step == .committingDatabase && isFull.withLock { $0 } ? -ENOSPC : 0
+        }
+        let base = try scratch.open(options: options, onEvent: { events.add($0) })
+        var store = OverlayStore(base: base)
+        store.apply(put([1], [2]))
+        let full = StoreError.full(path: scratch.path + "/store.mdb")
+        #expect(throws: full) { try commitAll(&store) }
+        #expect(base.failure == full)
+        #expect(!base.canSubmit, "the group that failed is kept, and the queue is full")
+        #expect(store.read(.meta, [1]) == [2] && base.read(.meta, [1]) == nil)
+        isFull.withLock { $0 = false }
+        base.retryCommit()
+        store.committed(try base.waitUntilCommitted())
+        #expect(base.canSubmit && base.failure == nil)
+        #expect(base.read(.meta, [1]) == [2] && store.overlayEntryCount == 0)
+        try base.close()
+        #expect(events.failures == 1 && events.committed == 1)
+    }
+
+    @Test func `groups that wait are committed together`() throws {
+        let scratch = Scratch()
+        let isHeld = Mutex(true)
+        var options = DiskStore.Options()
+        options.fault = { step in
+            while step == .committingDatabase, isHeld.withLock({ $0 }) { usleep(500) }
+            return 0
+        }
+        var store = OverlayStore(base: try scratch.open(options: options))
+        for number in UInt8(1)...6 {
+            store.apply(put([number], [number], transno: UInt64(number)))
+            let group = store.takeGroup()
+            store.base.submit(try #require(group))
+        }
+        isHeld.withLock { $0 = false }
+        store.committed(try store.base.waitUntilCommitted())
+        #expect(store.lastCommittedTransno == 6)
+        #expect(store.base.statistics.groups == 6 && store.base.statistics.commits <= 2)
+        try store.base.close()
+    }
+
+    @Test func `keys up to the longest are found, longer ones are nowhere`() throws {
+        let scratch = Scratch()
+        var store = OverlayStore(base: try scratch.open())
+        let longest = [UInt8](repeating: 7, count: StoreLimits.keyByteCountMax)
+        store.apply(put(longest, [1]))
+        store.apply(put([7], [], transno: 2))
+        try commitAll(&store)
+        #expect(store.read(.meta, longest) == [1])
+        #expect(store.read(.meta, [7]) == [], "an empty value is a value")
+        #expect(store.read(.meta, longest + [7]) == nil)
+        #expect(store.read(.meta, []) == nil)
+        var seen = 0
+        store.scan(.meta, prefix: [7], after: longest) { _, _ in
+            seen += 1
+            return true
+        }
+        #expect(seen == 0)
         try store.base.close()
     }
 
@@ -283,5 +351,7 @@ final class Events: Sendable {
         }
     }
 
+    var committed: Int { counts.withLock { $0.committed } }
+    var failures: Int { counts.withLock { $0.failures } }
     var growths: Int { counts.withLock { $0.growths } }
 }

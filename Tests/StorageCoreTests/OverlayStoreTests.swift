@@ -158,6 +158,10 @@ import Testing
         #expect(whole.read(.inodes, [9]) == [8] && copy.read(.inodes, [9]) == nil)
     }
 
+    @Test func `tables are numbered without gaps`() {
+        #expect(Table.allCases.map { Int($0.rawValue) } == Array(0..<Table.count))
+    }
+
     @Test func `an object id and its key stand for each other and sort alike`() {
         let a = ObjectID(sequence: 1, number: 0x0102_0304_0506_0708)
         #expect(a.key == [0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8])
