@@ -1,0 +1,111 @@
+import MetadataCore
+import Primitives
+import StorageCore
+import Testing
+import WireFormat
+
+@Suite struct ModelTests {
+    /// One random operation on both; the statuses agree.
+    private func step(_ world: World, _ model: inout Model, _ random: inout RandomOperations) {
+        let (request, client) = random.next(model)
+        let (status, body) = world.run(request, client: client)
+        #expect(status == model.execute(request, client: client, reply: body), "\(request)")
+        if random.generator.oneIn(40) {
+            let gone = UInt32(random.generator.below(3))
+            world.store.apply(world.service.clientGone(gone, in: world.store))
+            // Nobody replays for a client that is gone: its closes are as good as committed.
+            world.commit()
+            world.clientOpens = world.clientOpens.filter { $0.value.client != gone }
+            model.clientGone(gone)
+        }
+        if random.generator.oneIn(6) { world.pump(answers: !random.generator.oneIn(3)) }
+        if random.generator.oneIn(12) { world.destroyPending(limit: 3) }
+        if random.generator.oneIn(25) { world.commit() }
+    }
+
+    @Test(arguments: UInt64(1)...12)
+    func `random operations give what the model gives`(seed: UInt64) {
+        var random = RandomOperations(seed: seed)
+        let world = World()
+        var model = Model()
+        for _ in 0..<600 { step(world, &model, &random) }
+        world.pump()
+        world.compare(model, &random.generator)
+        world.checkObjects(model)
+    }
+
+    @Test(arguments: UInt64(1)...16)
+    func `replay after a crash gives the state from before it`(seed: UInt64) {
+        var random = RandomOperations(seed: seed &* 7919)
+        let world = World()
+        var model = Model()
+        for _ in 0..<6 {
+            for _ in 0..<(20 + random.generator.below(120)) { step(world, &model, &random) }
+            let before = [Table.inodes, .dirents, .orphans].map { world.rows($0) }
+            let log = Set(world.rows(.destroyLog).keys)
+            // A second crash in the middle of recovery changes nothing.
+            if random.generator.oneIn(3) {
+                world.crashAndRecover(finish: false)
+                if random.generator.oneIn(2) { world.commit() }
+            }
+            world.crashAndRecover()
+            let after = [Table.inodes, .dirents, .orphans].map { world.rows($0) }
+            #expect(before == after, "seed \(seed)")
+            #expect(log.isSubset(of: world.rows(.destroyLog).keys), "seed \(seed)")
+            world.compare(model, &random.generator)
+        }
+        world.commit()
+        for _ in 0..<3 {
+            world.pump()
+            world.commit()
+        }
+        world.checkObjects(model)
+        world.destroyPending(limit: 100_000)
+        world.commit()
+        #expect(world.rows(.destroyLog).isEmpty)
+        world.checkObjects(model)
+    }
+
+    @Test(arguments: UInt64(1)...8)
+    func `a clean restart keeps every open and every object`(seed: UInt64) throws {
+        var random = RandomOperations(seed: seed &* 104_729)
+        let world = World()
+        var model = Model()
+        for _ in 0..<4 {
+            for _ in 0..<150 { step(world, &model, &random) }
+            world.pump()
+            world.commit()
+            let record = OpenReservation.encode(world.service.openReservations())
+            world.instance += 1
+            world.store = OverlayStore(
+                base: world.memory, lastCommittedTransno: world.transno)
+            world.service = MetadataService(
+                configuration: World.configuration(world.instance))
+            world.start(afterCleanStop: true)
+            world.service.install(try OpenReservation.decode(record))
+            world.store.apply(world.service.recoveryFinished(in: world.store))
+            world.compare(model, &random.generator)
+            // One client stays away; the others claim what they had.
+            let absent = UInt32(random.generator.below(3))
+            for (handle, open) in model.opens.sorted(by: { $0.key < $1.key })
+            where open.client != absent {
+                let replay = OpenReplayRequest(
+                    file: open.file, handle: handle, flags: .read)
+                #expect(world.run(.openReplay(replay), client: open.client).status == .ok)
+            }
+            for client in UInt32(0)..<3 {
+                world.store.apply(
+                    world.service.dropReservations(of: client, in: world.store))
+            }
+            world.clientOpens = world.clientOpens.filter { $0.value.client != absent }
+            model.clientGone(absent)
+            world.compare(model, &random.generator)
+            world.commit()
+            world.unanswered = []
+        }
+        world.pump()
+        world.commit()
+        world.pump()
+        world.checkObjects(model)
+    }
+}
