@@ -2,13 +2,13 @@ public import Primitives
 
 /// What an event loop calls: the owner of everything that lives on the loop's thread.
 public protocol EventHandler: ~Copyable {
-    /// A descriptor is ready. `token` is the one it was added with, which may be of a descriptor that was
-    /// closed earlier in the same batch: owners put a generation into their tokens.
+    /// A descriptor is ready. `token` is the one it was added with, which may be of a descriptor
+    /// that was closed earlier in the same batch: owners put a generation into their tokens.
     mutating func ready(_ token: UInt64, _ readiness: Readiness, on loop: EventLoop)
 
     /// Called once per iteration, after its readiness: fire timers, drain mailboxes, flush output.
     ///
-    /// Returns when the next call is needed at the latest; `.zero` for at once, `.distantFuture` for not
-    /// before something is ready or somebody wakes the loop.
+    /// Returns when the next call is needed at the latest; `.zero` for at once, `.distantFuture`
+    /// for not before something is ready or somebody wakes the loop.
     mutating func turn(on loop: EventLoop) -> Ticks
 }

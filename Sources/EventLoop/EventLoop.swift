@@ -1,11 +1,13 @@
 internal import CFabric
+internal import Glibc
 public import Primitives
 internal import Synchronization
 
 /// One thread that polls descriptors, runs what is ready to completion, and polls again.
 ///
-/// Everything but `wake()` and `stop()` belongs to the owning thread: the one that calls `run`, or, before
-/// that, the one that sets the loop up. Readiness is level-triggered: see the article for why.
+/// Everything but `wake()` and `stop()` belongs to the owning thread: the one that calls `run`, or,
+/// before that, the one that sets the loop up. Readiness is level-triggered: see the article for
+/// why.
 @safe
 public final class EventLoop: @unchecked Sendable {
     // The thread inside `run` owns every stored property except `alertness`, `stopRequested` and
@@ -49,8 +51,9 @@ public final class EventLoop: @unchecked Sendable {
     private let alertness = Atomic<UInt8>(Alertness.awake)
     private let stopRequested = Atomic<Bool>(false)
 
-    /// Whether a wake-up needs the eventfd. `asleep` is entered only by the loop, from `awake`, just
-    /// before a poll that may sleep; whoever turns it into `notified` owes the eventfd a signal.
+    /// Whether a wake-up needs the eventfd. `asleep` is entered only by the loop, from `awake`,
+    /// just before a poll that may sleep; whoever turns it into `notified` owes the eventfd a
+    /// signal.
     private enum Alertness {
         static let awake: UInt8 = 0
         static let asleep: UInt8 = 1
@@ -60,7 +63,8 @@ public final class EventLoop: @unchecked Sendable {
     /// Makes a loop that nobody runs yet.
     ///
     /// - Parameters:
-    ///   - spin: how long to poll after the last useful event. Zero where loops outnumber processors.
+    ///   - spin: how long to poll after the last useful event. Zero where loops outnumber
+    ///     processors.
     ///   - cpu: the processor that `run` pins its thread to.
     public init(spin: TickInterval = .zero, cpu: Int? = nil) throws(FabricError) {
         self.spin = spin
@@ -73,8 +77,8 @@ public final class EventLoop: @unchecked Sendable {
             throw FabricError(call: "eventfd", errno: -wakeup)
         }
         self.wakeup = wakeup
-        // Edge-triggered, and thus never read: every signal is a new edge, and the counter behind it
-        // would take centuries to fill.
+        // Edge-triggered, and thus never read: every signal is a new edge, and the counter behind
+        // it would take centuries to fill.
         let added = fabric_poller_add(
             poller, wakeup, Readiness([.readable, .edge]).rawValue, Self.wakeupToken)
         guard added >= 0 else {
@@ -96,8 +100,8 @@ public final class EventLoop: @unchecked Sendable {
 
     // MARK: From any thread
 
-    /// Makes the loop call `turn` soon. From any thread; a system call only when the loop may be asleep and
-    /// nobody woke it yet.
+    /// Makes the loop call `turn` soon. From any thread; a system call only when the loop may be
+    /// asleep and nobody woke it yet.
     public func wake() {
         // Releasing: what the caller did before is seen by the turn that this brings about.
         let before = alertness.exchange(Alertness.notified, ordering: .acquiringAndReleasing)
@@ -107,8 +111,8 @@ public final class EventLoop: @unchecked Sendable {
         }
     }
 
-    /// Makes `run` return after the current iteration; the next `run` where none is under way. From any
-    /// thread.
+    /// Makes `run` return after the current iteration; the next `run` where none is under way. From
+    /// any thread.
     public func stop() {
         stopRequested.store(true, ordering: .releasing)
         wake()
@@ -201,8 +205,8 @@ public final class EventLoop: @unchecked Sendable {
         // SAFETY: the batch has the capacity that is passed.
         let count = unsafe fabric_poller_wait(poller, timeout, events, Int32(Self.batchMax))
         if count < 0 {
-            // EINTR: a signal handler ran on this thread; the next turn may have to know.
-            guard count == -4 else { throw FabricError(call: "epoll_wait", errno: -count) }
+            // A signal handler ran on this thread; the next turn may have to know.
+            guard count == -EINTR else { throw FabricError(call: "epoll_wait", errno: -count) }
             return 0
         }
         return Int(count)

@@ -2,8 +2,8 @@ internal import Glibc
 
 /// A value that only one thread touches at a time, behind a pthread mutex.
 ///
-/// For the control plane and the doors of a loop; nothing a loop owns is locked. A pthread mutex, since
-/// ThreadSanitizer does not see the standard library's `Mutex` on Linux.
+/// For the control plane and the doors of a loop; nothing a loop owns is locked. A pthread mutex,
+/// since ThreadSanitizer does not see the standard library's `Mutex` on Linux.
 @safe
 public final class Lock<State>: @unchecked Sendable {
     // The mutex guards `state`; whichever thread holds it owns the state for that long.
@@ -25,7 +25,8 @@ public final class Lock<State>: @unchecked Sendable {
         unsafe mutex.deallocate()
     }
 
-    /// Runs `body` with the state; other threads wait meanwhile. Must not be entered twice by a thread.
+    /// Runs `body` with the state; other threads wait meanwhile. Must not be entered twice by a
+    /// thread.
     public func withLock<R, E: Error>(
         _ body: (inout State) throws(E) -> sending R
     ) throws(E) -> sending R {

@@ -6,12 +6,13 @@ public struct LoopThread: Sendable {
 
     /// Starts a thread. The system shows the first 15 bytes of `name`.
     ///
-    /// The body is `@Sendable` and thereby belongs to no actor: a closure that inherited the main actor
-    /// would trap here.
+    /// The body is `@Sendable` and thereby belongs to no actor: a closure that inherited the main
+    /// actor would trap here.
     public init(
         named name: String, _ body: @escaping @Sendable () -> Void
     ) throws(FabricError) {
-        // SAFETY: the box is retained for the thread, which takes it over; given back when none started.
+        // SAFETY: the box is retained for the thread, which takes it over; given back when none
+        // started.
         let box = unsafe Unmanaged.passRetained(Body(body))
         var handle: UInt64 = 0
         let status = unsafe fabric_thread_create(

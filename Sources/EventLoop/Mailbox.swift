@@ -1,9 +1,10 @@
 internal import Synchronization
 
-/// How other threads and asynchronous code hand inputs to a loop: many senders, one receiver, in order.
+/// How other threads and asynchronous code hand inputs to a loop: many senders, one receiver, in
+/// order.
 ///
-/// A sender takes a lock for the time of one append and wakes the loop only when the box was empty; the
-/// loop takes everything at once by swapping arrays, so both keep their memory.
+/// A sender takes a lock for the time of one append and wakes the loop only when the box was empty;
+/// the loop takes everything at once by swapping arrays, so both keep their memory.
 public final class Mailbox<Element: Sendable>: Sendable {
     private let loop: EventLoop
     /// How many elements may wait.
@@ -18,8 +19,8 @@ public final class Mailbox<Element: Sendable>: Sendable {
         self.capacity = capacity
     }
 
-    /// Puts an element behind those that wait. From any thread. False, and nothing done, when the box is
-    /// full.
+    /// Puts an element behind those that wait. From any thread. False, and nothing done, when the
+    /// box is full.
     @discardableResult
     public func post(_ element: Element) -> Bool {
         let (taken, first) = waiting.withLock { waiting in
@@ -33,8 +34,8 @@ public final class Mailbox<Element: Sendable>: Sendable {
         return taken
     }
 
-    /// Moves all that waits into `batch`, which must be empty; its memory becomes the box's. Called on the
-    /// loop's thread, in `turn`. False when there was nothing.
+    /// Moves all that waits into `batch`, which must be empty; its memory becomes the box's. Called
+    /// on the loop's thread, in `turn`. False when there was nothing.
     @discardableResult
     public func drain(into batch: inout [Element]) -> Bool {
         precondition(batch.isEmpty, "the last batch was dealt with")

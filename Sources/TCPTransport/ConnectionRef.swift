@@ -1,7 +1,7 @@
 public import Primitives
 
-/// A connection of a `TCPTransport`: its place and the generation of that place, so that a reference to
-/// one that was closed is recognised.
+/// A connection of a `TCPTransport`: its place and the generation of that place, so that a
+/// reference to one that was closed is recognised.
 @frozen
 public struct ConnectionRef: Hashable, Sendable, BitwiseCopyable {
     public var handle: SlotHandle

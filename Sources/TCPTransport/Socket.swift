@@ -4,7 +4,8 @@ internal import EventLoop
 struct Socket: BitwiseCopyable {
     enum Role: UInt8 {
         case listening, connecting, established
-        /// Could not be connected, or was lost while sending: the owner hears of it at the next turn.
+        /// Could not be connected, or was lost while sending: the owner hears of it at the next
+        /// turn.
         case connectFailed, lost
     }
 

@@ -8,9 +8,9 @@ extension TCPTransport {
 
     /// Sends as much as the kernel takes now and returns how many bytes that is.
     ///
-    /// What is left stays with the caller, who is told `writable` once when there is room; until then
-    /// nothing more is taken. A stale reference takes nothing; an error is told as `closed` in a later
-    /// event.
+    /// What is left stays with the caller, who is told `writable` once when there is room; until
+    /// then nothing more is taken. A stale reference takes nothing; an error is told as `closed` in
+    /// a later event.
     public mutating func send(_ connection: ConnectionRef, _ bytes: RawSpan) -> Int {
         guard let descriptor = descriptorToSend(connection), bytes.byteCount > 0 else { return 0 }
         let taken = unsafe bytes.withUnsafeBytes { raw in
@@ -42,7 +42,8 @@ extension TCPTransport {
         return account(connection, taken, of: byteCount)
     }
 
-    /// Sends what an output buffer holds from `offset` on and advances that. True when all of it is gone.
+    /// Sends what an output buffer holds from `offset` on and advances that. True when all of it is
+    /// gone.
     public mutating func send(
         _ connection: ConnectionRef, from buffer: [UInt8], offset: inout Int
     ) -> Bool {
@@ -95,8 +96,8 @@ extension TCPTransport {
 
     // MARK: Reading
 
-    /// Stops to receive: the peer is held back by TCP's window. The end of a connection is then told only
-    /// after `resumeReading`, or when something is sent.
+    /// Stops to receive: the peer is held back by TCP's window. The end of a connection is then
+    /// told only after `resumeReading`, or when something is sent.
     public mutating func pauseReading(_ connection: ConnectionRef) {
         guard sockets.update(connection.handle, { $0.paused = true }) != nil else { return }
         if sockets[connection.handle]?.watched == true { watchAsNeeded(connection.handle) }
@@ -110,15 +111,17 @@ extension TCPTransport {
 
     // MARK: Closing
 
-    /// Ends a connection, or calls off one that is being made. What the kernel took is still delivered. No
-    /// event for it follows.
+    /// Ends a connection, or calls off one that is being made. No event for it follows.
+    ///
+    /// What the kernel took is still delivered, unless bytes of the peer's are unread: then the
+    /// kernel resets the connection (RFC 2525, section 2.17).
     public mutating func close(_ connection: ConnectionRef) {
         guard let socket = sockets[connection.handle], socket.role != .listening else { return }
         drop(connection.handle)
     }
 
-    /// Ends a connection with a reset and throws away what the kernel still holds for the peer. No event
-    /// for it follows.
+    /// Ends a connection with a reset and throws away what the kernel still holds for the peer. No
+    /// event for it follows.
     public mutating func abort(_ connection: ConnectionRef) {
         guard let socket = sockets[connection.handle], socket.role != .listening else { return }
         if socket.descriptor >= 0 { _ = fabric_socket_set_reset_on_close(socket.descriptor) }

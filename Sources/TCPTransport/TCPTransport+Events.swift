@@ -31,8 +31,8 @@ extension TCPTransport {
         }
     }
 
-    /// Tells what no readiness event could tell, and lets listeners work again that had to rest. Once per
-    /// iteration, from the owner's own `turn`.
+    /// Tells what no readiness event could tell, and lets listeners work again that had to rest.
+    /// Once per iteration, from the owner's own `turn`.
     public mutating func turn<Handler: TCPTransportHandler & ~Copyable>(
         handler: inout Handler
     ) {
@@ -61,14 +61,15 @@ extension TCPTransport {
             case EAGAIN:
                 return
             case EMFILE, ENFILE, ENOBUFS, ENOMEM:
-                // The connection stays in the kernel's queue and the listener stays ready: without a rest
-                // this would spin until somebody closes something.
+                // The connection stays in the kernel's queue and the listener stays ready: without
+                // a rest this would spin until somebody closes something.
                 counters.acceptBackoffs += 1
                 resting.append(Rest(listener: listener, until: loop.now + options.acceptBackoff))
                 watchOrLose(listener, [])
                 return
             default:
-                // The peer gave up while it waited (ECONNABORTED and its like, see accept(2)): the next.
+                // The peer gave up while it waited (ECONNABORTED and its like, see accept(2)): the
+                // next.
                 continue
             }
             counters.accepts += 1
@@ -127,16 +128,16 @@ extension TCPTransport {
         _ handle: SlotHandle, _ socket: Socket, _ handler: inout Handler
     ) {
         counters.receives += 1
-        // One receive per event: a second one would mostly learn that there is no more, and what is left
-        // is reported again, after everybody else's.
+        // One receive per event: a second one would mostly learn that there is no more, and what is
+        // left is reported again, after everybody else's.
         // SAFETY: the scratch buffer has that size.
         let count = unsafe fabric_socket_receive(
             socket.descriptor, scratch, options.receiveBytesMax)
         switch count {
         case 1...:
             counters.receivedBytes += UInt64(count)
-            // SAFETY: the kernel filled `count` bytes; the view ends with the call, and nobody writes the
-            // buffer meanwhile, since handlers cannot make the transport receive.
+            // SAFETY: the kernel filled `count` bytes; the view ends with the call, and nobody
+            // writes the buffer meanwhile, since handlers cannot make the transport receive.
             let bytes = unsafe UnsafeRawBufferPointer(start: scratch, count: count)
             handler.received(
                 ConnectionRef(handle: handle), word: socket.word,
@@ -156,8 +157,8 @@ extension TCPTransport {
         guard let socket = sockets[handle], socket.role == .established, socket.blocked else {
             return
         }
-        // The interest stays as it is until the owner has sent: where it fills the socket again, as a bulk
-        // transfer does, nothing has to change in the kernel.
+        // The interest stays as it is until the owner has sent: where it fills the socket again, as
+        // a bulk transfer does, nothing has to change in the kernel.
         sockets.update(handle) { $0.blocked = false }
         handler.writable(ConnectionRef(handle: handle), word: socket.word, on: &self)
         watchAsNeeded(handle)
@@ -173,8 +174,8 @@ extension TCPTransport {
             let errno = -fabric_socket_take_error(socket.descriptor)
             end(handle, errno: errno == 0 ? EPIPE : errno, &handler)
         } else {
-            // What came in before may still be read: keep it, but take the descriptor out of the set, which
-            // would report it without end.
+            // What came in before may still be read: keep it, but take the descriptor out of the
+            // set, which would report it without end.
             try? loop.remove(socket.descriptor)
             sockets.update(handle) {
                 $0.watched = false

@@ -4,7 +4,8 @@ internal import Glibc
 internal import Primitives
 
 extension TCPTransport {
-    /// Accepts connections to `address` (0 for every address) and `port` (0 to let the kernel choose).
+    /// Accepts connections to `address` (0 for every address) and `port` (0 to let the kernel
+    /// choose).
     ///
     /// `tag` comes back with every connection that is accepted.
     public mutating func listen(
@@ -29,7 +30,8 @@ extension TCPTransport {
         return ListenerID(handle: handle)
     }
 
-    /// Stops to accept. Connections that were accepted stay; ones that wait in the kernel are refused.
+    /// Stops to accept. Connections that were accepted stay; ones that wait in the kernel are
+    /// refused.
     public mutating func close(_ listener: ListenerID) {
         guard let socket = sockets[listener.handle], socket.role == .listening else { return }
         drop(listener.handle)
@@ -43,10 +45,10 @@ extension TCPTransport {
 
     /// Begins to connect from the address `from` (0 for any) to `to` and `port`.
     ///
-    /// The outcome is an event of a later iteration, `established` or `connectFailed`, also where it is
-    /// known at once; `close` calls it off. `id` becomes the connection's user word. A privileged connection
-    /// comes from the highest free port from 1023 down to 512, as Lustre's acceptor asks for; without the
-    /// right to bind one it fails with EACCES.
+    /// The outcome is an event of a later iteration, `established` or `connectFailed`, also where
+    /// it is known at once; `close` calls it off. `id` becomes the connection's user word. A
+    /// privileged connection comes from the highest free port from 1023 down to 512, as Lustre's
+    /// acceptor asks for; without the right to bind one it fails with EACCES.
     public mutating func connect(
         id: UInt64, from: UInt32, to: UInt32, port: UInt16, privileged: Bool = false
     ) -> ConnectionRef {
@@ -86,8 +88,8 @@ extension TCPTransport {
                 if status == 0 || status == -EINPROGRESS { return (descriptor, -status) }
             }
             _ = fabric_descriptor_close(descriptor)
-            // Bound with SO_REUSEADDR the port may still be taken towards this very peer, by a connection
-            // that lingers: connect says so, and the next port is tried.
+            // Bound with SO_REUSEADDR the port may still be taken towards this very peer, by a
+            // connection that lingers: connect says so, and the next port is tried.
             guard privileged, status == -EADDRNOTAVAIL, sourcePort > 512 else {
                 return (-1, -status)
             }

@@ -3,8 +3,9 @@ internal import EventLoop
 internal import Primitives
 
 extension TCPTransport {
-    /// Source (8 bits), generation (32) and index (24): an event of a descriptor that was closed earlier in
-    /// the batch carries an old generation, even where the number was given to a new socket.
+    /// Source (8 bits), generation (32) and index (24): an event of a descriptor that was closed
+    /// earlier in the batch carries an old generation, even where the number was given to a new
+    /// socket.
     func token(of handle: SlotHandle) -> UInt64 {
         precondition(handle.index < 1 << 24, "a process has fewer descriptors than that")
         return UInt64(source) << 56 | UInt64(handle.generation) << 24 | UInt64(handle.index)

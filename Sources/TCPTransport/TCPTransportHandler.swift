@@ -12,9 +12,9 @@ public struct AcceptedConnection: Hashable, Sendable, BitwiseCopyable {
 
 /// What a `TCPTransport` calls: the owner of its connections.
 ///
-/// Every event carries the connection's user word, so that the owner finds its own state without a search.
-/// The transport is passed along: a handler sends, closes, connects and listens from inside any event, and
-/// is never called from inside one of those.
+/// Every event carries the connection's user word, so that the owner finds its own state without a
+/// search. The transport is passed along: a handler sends, closes, connects and listens from inside
+/// any event, and is never called from inside one of those.
 public protocol TCPTransportHandler: ~Copyable {
     /// A listener took a connection in. Returns its user word, or nil to close it at once.
     mutating func accepted(

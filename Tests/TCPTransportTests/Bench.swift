@@ -102,7 +102,8 @@ struct Recorder: TCPTransportHandler {
     }
 }
 
-/// A loop with one transport whose sockets talk to each other over 127.x, run on the test's own thread.
+/// A loop with one transport whose sockets talk to each other over 127.x, run on the test's own
+/// thread.
 struct Bench: ~Copyable, EventHandler {
     static let home: UInt32 = 0x7f00_0001
 

@@ -97,6 +97,28 @@ import Testing
         #expect(bench.recorder.bytes[1000] == head + body + head)
     }
 
+    @Test func `a small message and its answer cost a poll, a receive and a send each`() throws {
+        var bench = try Bench()
+        let (client, _) = try bench.connectPair()
+        bench.recorder.echoes = true
+        let polls = bench.loop.counters.polls
+        let registrations = bench.loop.counters.registrations
+        let rounds = 100
+        bench.recorder.react = { recorder, event, _, transport in
+            guard event == .received(1, byteCount: 64) else { return }
+            if recorder.bytes[1]!.count < 64 * rounds {
+                recorder.send(pattern(64), to: 1, on: &transport)
+            }
+        }
+        #expect(RawSpan.over(pattern(64)) { bench.transport.send(client, $0) } == 64)
+        try bench.run { recorder, _ in recorder.bytes[1, default: []].count >= 64 * rounds }
+        #expect(bench.transport.counters.receives == UInt64(2 * rounds))
+        #expect(bench.transport.counters.sends == UInt64(2 * rounds))
+        // One poll more than messages where an iteration found nothing yet.
+        #expect(bench.loop.counters.polls - polls <= UInt64(2 * rounds + 2))
+        #expect(bench.loop.counters.registrations == registrations)
+    }
+
     @Test func `nothing to send costs nothing`() throws {
         var bench = try Bench()
         let (client, _) = try bench.connectPair()

@@ -1,8 +1,9 @@
 /// Sockets, readiness, wake-ups, threads and clocks: flat, and free of policy.
 ///
-/// Every function returns 0, a count or a descriptor on success and a negative errno on failure, unless
-/// its comment says otherwise. Out-parameters come last and are written only on success. IPv4 addresses
-/// and ports are in host byte order. Nothing here retries, logs, allocates per call or keeps state.
+/// Every function returns 0, a count or a descriptor on success and a negative errno on failure,
+/// unless its comment says otherwise. Out-parameters come last and are written only on success.
+/// IPv4 addresses and ports are in host byte order. Nothing here retries, logs, allocates per call
+/// or keeps state.
 #pragma once
 
 #include <stddef.h>
@@ -31,7 +32,8 @@ struct fabric_slice {
 };
 _Static_assert(sizeof(struct fabric_slice) == 2 * sizeof(void *), "fabric_slice is an iovec");
 
-/// One ready descriptor. `struct epoll_event` is packed on x86-64 only; this one is the same everywhere.
+/// One ready descriptor. `struct epoll_event` is packed on x86-64 only; this one is the same
+/// everywhere.
 struct fabric_event {
     uint64_t token;
     uint32_t readiness;
@@ -57,8 +59,8 @@ int fabric_socket_bind(int socket, uint32_t address, uint16_t port);
 
 /// Binds to the first free privileged port of `address`, from `first_port` down to 512.
 ///
-/// Ports refused with EADDRINUSE or EADDRNOTAVAIL are passed over. Returns the port, -EADDRINUSE when
-/// none is left, or the errno that ended the walk (-EACCES without CAP_NET_BIND_SERVICE).
+/// Ports refused with EADDRINUSE or EADDRNOTAVAIL are passed over. Returns the port, -EADDRINUSE
+/// when none is left, or the errno that ended the walk (-EACCES without CAP_NET_BIND_SERVICE).
 int fabric_socket_bind_privileged(int socket, uint32_t address, uint16_t first_port);
 
 /// Starts to connect. Returns 0 when connected at once, -EINPROGRESS while under way.
@@ -78,14 +80,15 @@ ptrdiff_t fabric_socket_receive(int socket, void *buffer, size_t capacity);
 /// Sends without raising SIGPIPE. Returns how many bytes the kernel took.
 ptrdiff_t fabric_socket_send(int socket, const void *_Nullable bytes, size_t length);
 
-/// Sends `count` slices in order in one call, without raising SIGPIPE. Returns how many bytes were taken.
+/// Sends `count` slices in order in one call, without raising SIGPIPE. Returns how many bytes were
+/// taken.
 ptrdiff_t fabric_socket_send_slices(int socket, const struct fabric_slice *slices, size_t count);
 
 /// SO_REUSEADDR: lets a server bind while connections of its predecessor linger.
 int fabric_socket_set_reuse_address(int socket, int enabled);
 
-/// IP_BIND_ADDRESS_NO_PORT: binding to an address leaves the port to connect, which may then share it
-/// between connections to different peers.
+/// IP_BIND_ADDRESS_NO_PORT: binding to an address leaves the port to connect, which may then share
+/// it between connections to different peers.
 int fabric_socket_set_bind_without_port(int socket, int enabled);
 
 /// TCP_NODELAY. An accepted socket inherits it from its listener.
@@ -122,8 +125,9 @@ int fabric_poller_remove(int poller, int descriptor);
 
 /// Waits until a descriptor is ready or `timeout_ns` have passed; negative waits without end.
 ///
-/// Fills at most `capacity` events (and at most 256) and returns how many. Needs epoll_pwait2 (Linux
-/// 5.11) to wait for less than a millisecond; without it waits are rounded up to whole milliseconds.
+/// Fills at most `capacity` events (and at most 256) and returns how many. Needs epoll_pwait2
+/// (Linux 5.11) to wait for less than a millisecond; without it waits are rounded up to whole
+/// milliseconds.
 int fabric_poller_wait(int poller, int64_t timeout_ns, struct fabric_event *events, int capacity);
 
 /// A new non-blocking, close-on-exec eventfd. Returns its descriptor.
@@ -153,7 +157,8 @@ uint64_t fabric_clock_monotonic_ns(void);
 /// CLOCK_REALTIME in nanoseconds since 1970. Cannot fail.
 uint64_t fabric_clock_realtime_ns(void);
 
-/// Raises the limit on open descriptors (RLIMIT_NOFILE) to its hard limit and returns it through `limit`.
+/// Raises the limit on open descriptors (RLIMIT_NOFILE) to its hard limit and returns it through
+/// `limit`.
 int fabric_process_raise_descriptor_limit(uint64_t *limit);
 
 /// Writes the text for a positive errno, always terminated.
