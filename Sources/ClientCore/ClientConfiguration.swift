@@ -67,6 +67,8 @@ public enum ClientEvent: Sendable {
     case evicted(target: Int)
     /// Bytes that an application had written could not be written back.
     case writeLost(target: Int, ObjectName, Status, byteCount: Int)
+    /// An update that a target had answered could not be done again after its crash.
+    case updateLost(target: Int, Opcode, xid: XID, transno: Transno, Status)
     /// The target does not want this client.
     case refused(target: Int, Status)
     /// Everything was written back, given up and disconnected.

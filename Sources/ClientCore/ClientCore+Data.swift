@@ -1,5 +1,8 @@
+import LDLMCore
 import LNetCore
 import Primitives
+import PtlRPCCore
+import UpgradeCore
 import WireFormat
 
 /// Bytes: reads, writes into the cache, write-back, truncation, sizes.
@@ -222,7 +225,7 @@ extension ClientCore {
     /// that two writes of the same bytes never race.
     mutating func writeBack(_ place: SlotHandle, lnet: inout LNetCore, now: Ticks) {
         guard let object = objects[place], object.writesInFlight == 0,
-            object.cache.dirtyByteCount > 0, targets[object.target].upgrade.mayStillSend
+            object.cache.dirtyByteCount > 0, mayStillSend(object.target)
         else { return }
         var pieces: [(offset: UInt64, bytes: [UInt8])] = []
         objects.update(place) {
@@ -230,6 +233,7 @@ extension ClientCore {
             $0.writesInFlight = pieces.count
         }
         dirtyByteCount -= object.cache.dirtyByteCount
+        writingObjectCount += 1
         for piece in pieces {
             call(
                 object.target,
@@ -254,6 +258,7 @@ extension ClientCore {
             $0.writeError = failure
         }
         guard isLast else { return }
+        writingObjectCount -= 1
         switch failure {
         case .ok:
             objects.update(place) { $0.cache.finishWriting() }

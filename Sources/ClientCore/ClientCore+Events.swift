@@ -14,7 +14,15 @@ extension ClientCore {
             reply(
                 to: cookie, target: target, status: status, body: body, transno: transno,
                 isReplay: false, lnet: &lnet, now: now)
-        case .replayReply(let cookie, let target, let status, let body):
+        case .failed(let cookie, let target, let status, _):
+            reply(
+                to: cookie, target: target, status: status, body: .empty, transno: .zero,
+                isReplay: false, lnet: &lnet, now: now)
+        case .replayFailed(let target, let opcode, let status, let xid, let transno):
+            events.append(
+                .updateLost(
+                    target: target, opcode, xid: xid, transno: transno, status))
+        case .replayReply(let target, let cookie, let status, let body, _, _):
             reply(
                 to: cookie, target: target, status: status, body: body, transno: .zero,
                 isReplay: true, lnet: &lnet, now: now)
@@ -89,10 +97,10 @@ extension ClientCore {
                 target: target, lock: lock, status: status, body: body, isReplay: true, now: now)
         case .openReplay(let handle):
             if status.isError { openFiles.update(handle) { $0.isStale = true } }
-        case .receipt(let target):
+        case .receipt(let target, let epoch):
             guard !status.isError, case .enqueue(let reply) = body else { return }
             targets[target].admissionCookie = reply.reply.serverCookie
-            upgrade(target, .receiptDelivered, lnet: &lnet, now: now)
+            upgrade(target, .receiptDelivered(epoch), lnet: &lnet, now: now)
         case .none:
             break
         }
@@ -107,12 +115,8 @@ extension ClientCore {
         case (let target?, .blockingAST(let ast)):
             if ast.request.descriptor.resource.id.isAdmission {
                 guard let notice = ast.notice else { break }
-                targets[target].pendingAST = token
-                noticed(target, notice, lnet: &lnet, now: now)
-                // Where nothing had to be prepared, the answer went with the receipt.
-                guard let unanswered = targets[target].pendingAST else { return }
-                targets[target].pendingAST = nil
-                rpc.answer(unanswered, status: .ok, body: .empty, lnet: &lnet, now: now)
+                targets[target].admissionCookie = ast.request.handle1
+                noticed(target, notice, token: token, lnet: &lnet, now: now)
                 return
             }
             let result = targets[target].locks.blockingAST(clientCookie: ast.request.handle0)
@@ -128,7 +132,8 @@ extension ClientCore {
                 } else {
                     targets[target].admissionCookie = ast.request.handle1
                     upgrade(
-                        target, .granted(targets[target].epoch), lnet: &lnet, now: now)
+                        target, .granted(ast.grantEpoch ?? targets[target].epoch), lnet: &lnet,
+                        now: now)
                 }
             } else {
                 let lock = SlotHandle(rawValue: ast.request.handle0)

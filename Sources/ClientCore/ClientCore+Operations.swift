@@ -1,5 +1,7 @@
 import LNetCore
 import Primitives
+import PtlRPCCore
+import UpgradeCore
 import WireFormat
 
 /// The way of an operation: gate, then requests or locks, then its end.
@@ -108,7 +110,7 @@ extension ClientCore {
     func isOpen(_ mask: UInt64, for request: FileOperation) -> Bool {
         if case .close = request {
             // The shutdown needs closes; after the receipt they wait, so that it stays true.
-            return targets[metadataTarget].upgrade.mayStillSend
+            return mayStillSend(metadataTarget)
         }
         if case .raw(_, let body) = request, body.passesGate { return true }
         for index in targets.indices where mask >> UInt64(index) & 1 == 1 {

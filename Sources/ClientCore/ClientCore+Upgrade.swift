@@ -67,7 +67,7 @@ extension ClientCore {
             giveReceipt(target, epoch, ast: ast, lnet: &lnet, now: now)
         case .answerAST(let ast):
             guard let token = pendingASTs.remove(SlotHandle(rawValue: ast)) else { return }
-            rpc.answer(token, status: .ok, body: .empty, lnet: &lnet)
+            rpc.answer(token, status: .ok, body: .empty, lnet: &lnet, now: now)
         case .sendProgress(let epoch):
             call(target, .upgradeProgress(epoch), for: .none, lnet: &lnet, now: now)
         case .purgeSaved(let transno):
@@ -95,7 +95,7 @@ extension ClientCore {
         targets[target].flushPolicy = nil
         stamp(target, .receiptGiven, now: now)
         if let ast, let token = pendingASTs.remove(SlotHandle(rawValue: ast)) {
-            rpc.answer(token, status: .ok, body: .receipt(receipt), lnet: &lnet)
+            rpc.answer(token, status: .ok, body: .receipt(receipt), lnet: &lnet, now: now)
             return
         }
         targets[target].admissionGeneration += 1
@@ -103,7 +103,7 @@ extension ClientCore {
         let request = LDLMRequest.enqueue(
             cookie: targets[target].admissionGeneration, flags: [],
             descriptor: LockDescriptor(
-                resource: ResourceDescriptor(type: .plain, id: .admission(index)),
+                resource: .admission(index),
                 requestedMode: .cr, grantedMode: nil, policy: .plain),
             cancelling: [targets[target].admissionCookie])
         call(
@@ -119,6 +119,14 @@ extension ClientCore {
         }
         let summary = rpc.summary(target)
         return summary.sentCount == 0 && summary.queuedCount == 0
+    }
+
+    /// What the shutdown needs may go out: the receipt is not given yet.
+    func mayStillSend(_ target: Int) -> Bool {
+        switch targets[target].upgrade.state {
+        case .open, .closing: true
+        case .disconnected, .connecting, .replaying, .prepared, .committed: false
+        }
     }
 
     /// Nothing is dirty or being written back; with `clean`, no unused lock is left either.

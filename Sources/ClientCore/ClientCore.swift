@@ -1,8 +1,8 @@
-public import LDLMCore
+import LDLMCore
 public import LNetCore
 public import Primitives
 public import PtlRPCCore
-public import UpgradeCore
+import UpgradeCore
 public import WireFormat
 
 /// A client of the file system: operations in, requests out, locks and bytes kept between.
@@ -33,9 +33,12 @@ public struct ClientCore {
         /// A stamp is due at the next operation that waits, and at the next update answered.
         var expectsWait = false
         var expectsAcknowledgement = false
+        /// The target has asked for the gate: it will open again.
+        var expectsGateOpening = false
+        var drainEpoch: UpgradeEpoch?
+        var flushEpoch: UpgradeEpoch?
         var lastCommittedAtConnect: Transno = .zero
         var isClean = false
-        var pendingAST: CallbackToken?
     }
 
     var rpc: RPCClient
@@ -48,6 +51,8 @@ public struct ClientCore {
     var objects = SlotTable<CachedObject>()
     var objectPlaces: [ObjectKey: SlotHandle] = [:]
     var pendingCalls = SlotTable<PendingCall>()
+    /// Blocking ASTs of admission locks that have no answer yet.
+    var pendingASTs = SlotTable<CallbackToken>()
     /// Operations in the order of their arrival at shut gates.
     var gateQueue: [SlotHandle] = []
     var ready = Outbox<SlotHandle>()
@@ -57,9 +62,11 @@ public struct ClientCore {
     var dirtyQueue = Outbox<SlotHandle>()
     var oldestDirty: Ticks?
     var dirtyByteCount = 0
+    /// Objects with write-backs under way.
+    var writingObjectCount = 0
     var cachedByteCount = 0
     var retries = TimerQueue<SlotHandle>()
-    var upgradeActions = Outbox<UpgradeClientAction>()
+    var upgradeActions = Outbox<UpgradeClient.Action>()
     var wallClock: Timestamp = .zero
     var isUnmounting = false
     var isUnmounted = false
@@ -94,7 +101,6 @@ public struct ClientCore {
 
     /// Connects to every target. Operations may be submitted at once: they wait.
     public mutating func mount(lnet: inout LNetCore, now: Ticks) {
-        rpc.attach(lnet: &lnet)
         for index in targets.indices { rpc.connect(index, lnet: &lnet, now: now) }
         pump(lnet: &lnet, now: now)
     }
@@ -145,14 +151,14 @@ public struct ClientCore {
             writeBackOld(lnet: &lnet, now: now)
         }
         for index in targets.indices {
-            targets[index].upgrade.step(.tick, now: now, into: &upgradeActions)
-            runUpgradeActions(index, lnet: &lnet, now: now)
+            guard let due = targets[index].upgrade.nextDeadline, due <= now else { continue }
+            upgrade(index, .tick, lnet: &lnet, now: now)
         }
         pump(lnet: &lnet, now: now)
     }
 
     public var nextDeadline: Ticks? {
-        var earliest = rpc.nextDeadline
+        var earliest: Ticks? = rpc.nextDeadline
         func consider(_ deadline: Ticks?) {
             guard let deadline else { return }
             earliest = earliest.map { min($0, deadline) } ?? deadline
@@ -241,9 +247,7 @@ public struct ClientCore {
             for index in targets.indices { rpc.disconnect(index, lnet: &lnet, now: now) }
             return true
         }
-        guard targets.indices.allSatisfy({ rpc.summary($0).state == .closed }) else {
-            return false
-        }
+        guard targets.indices.allSatisfy({ rpc.state($0) == .closed }) else { return false }
         isUnmounted = true
         events.append(.unmounted)
         return false

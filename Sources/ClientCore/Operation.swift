@@ -82,7 +82,7 @@ enum PendingCall {
     case enqueue(target: Int, lock: SlotHandle)
     case lockReplay(target: Int, lock: SlotHandle)
     case openReplay(handle: SlotHandle)
-    case receipt(target: Int)
+    case receipt(target: Int, UpgradeEpoch)
     /// Answers of no interest.
     case none
 }
