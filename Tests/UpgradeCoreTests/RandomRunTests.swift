@@ -24,7 +24,7 @@ import WireFormat
         return options
     }
 
-    @Test(arguments: 0..<8)
+    @Test(arguments: 0..<30)
     func `no seed breaks a rule, and every gate opens again when faults stop`(block: UInt64) {
         for seed in (block * 100)..<(block * 100 + 100) {
             let world = World.run(seed: seed, Self.options(seed))

@@ -52,7 +52,9 @@ extension World {
     }
 
     mutating func transmit(_ operation: Operation, _ index: Int) {
-        if !clients[index].inFlight.contains(operation) { clients[index].inFlight.append(operation) }
+        if !clients[index].inFlight.contains(operation) {
+            clients[index].inFlight.append(operation)
+        }
         post(index, .update(operation, operation.isCached ? .flush : .update, .zero))
     }
 
@@ -219,8 +221,9 @@ extension World {
             checkThatEverybodyHeard()
             if isAtRest { break }
             guard nextDeadline != nil else {
-                fail("stuck: \(target.map { "\($0.machine.state)" } ?? "no target"), "
-                    + "\(clients.map(\.machine.state))")
+                fail(
+                    "stuck: \(target.map { "\($0.machine.state)" } ?? "no target"), "
+                        + "\(clients.map(\.machine.state))")
                 return
             }
             apply(.time)

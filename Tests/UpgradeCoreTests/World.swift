@@ -161,7 +161,9 @@ struct World {
         for index in wire.indices where canDeliver(wire[index]) {
             if wire[..<index].contains(wire[index]) { continue }
             all.append(.deliver(index))
-            if options.duplicateBudget > 0, isDuplicable(wire[index]) { all.append(.duplicate(index)) }
+            if options.duplicateBudget > 0, isDuplicable(wire[index]) {
+                all.append(.duplicate(index))
+            }
         }
         for index in clients.indices where clients[index].isAlive {
             let client = clients[index]
@@ -177,10 +179,13 @@ struct World {
         }
         if let target {
             if !target.isStopped {
-                if options.upgradeBudget > 0, target.machine.state == .serving { all.append(.start) }
+                if options.upgradeBudget > 0, target.machine.state == .serving {
+                    all.append(.start)
+                }
                 if options.abortBudget > 0, target.machine.state != .serving { all.append(.abort) }
                 let isBusy = !target.log.isEmpty || target.isCommitAsked || target.isRecordAsked
-                if isBusy { all.append(.commit) }
+                // Replays come in any order here: what is committed must not run ahead of them.
+                if isBusy, target.awaited.isEmpty { all.append(.commit) }
                 if target.isRemotePending { all.append(.remote) }
                 for index in clients.indices
                 where !clients[index].isAlive && target.machine.state == .serving
@@ -282,7 +287,8 @@ struct World {
         for index in clients.indices { disconnect(index) }
         target = nil
         instance += 1
-        let lastRun = disk.writer == 0
+        let lastRun =
+            disk.writer == 0
             ? nil
             : StartGate.LastRun(
                 instance: disk.writer, versions: disk.versions, storeFormat: 1,
@@ -386,7 +392,9 @@ struct World {
     mutating func commit() {
         let hasUpdates = !target!.log.isEmpty
         for entry in target!.log {
-            if disk.operations[entry.operation] != nil { fail("executed twice: \(entry.operation)") }
+            if disk.operations[entry.operation] != nil {
+                fail("executed twice: \(entry.operation)")
+            }
             disk.operations[entry.operation] = entry.transno
             disk.lastTransno = max(disk.lastTransno, entry.transno)
         }
@@ -512,13 +520,16 @@ struct World {
             if kind == .update, hasFeature(index), target!.admission[index] != .granted {
                 fail("A: executed without a granted admission lock")
             }
-            let number = kind == .replay && transno > .zero
+            let number =
+                kind == .replay && transno > .zero
                 ? transno : Transno(rawValue: target!.nextTransno)
             target!.nextTransno = max(target!.nextTransno, number.rawValue + 1)
             target!.log.append((operation, number))
             if operation.number % 2 == 0 { target!.isRemotePending = true }
             // The update that withdraws the record is on disk before anybody hears of it.
-            let withdraws = disk.writer != instance && !options.withdrawsLazily
+            let withdraws =
+                target!.bootRecord != nil && disk.writer != instance
+                && !options.withdrawsLazily
             if verdict == .executeAndCommit || withdraws {
                 target!.held.append((operation, number))
             } else {
