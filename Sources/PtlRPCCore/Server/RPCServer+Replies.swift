@@ -97,7 +97,11 @@ extension RPCServer {
         let kept = ReplySlot(
             state: .finished, xid: xid, transno: transno, status: status,
             saved: row ?? saved(body, opcode, status))
-        if isReplay { exports[index].replayed.append(kept) }
+        if isReplay {
+            // Only its latest few can still be asked for; each tag's last is in its slot anyway.
+            if exports[index].replayed.count >= 64 { exports[index].replayed.removeFirst(32) }
+            exports[index].replayed.append(kept)
+        }
         guard exports[index].slots[place].xid == xid else { return }
         exports[index].slots[place] = kept
         if exports[index].recovery == .none { exports[index].freeSlots() }
