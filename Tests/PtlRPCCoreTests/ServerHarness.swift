@@ -406,7 +406,9 @@ struct ServerHarness {
     }
 
     /// The next instance over what is on disk of the rows: all of them after a clean stop.
-    mutating func restart(clean: Bool, start: Bool = true, versions: ClosedRange<ProtocolVersion>? = nil) {
+    mutating func restart(
+        clean: Bool, start: Bool = true, versions: ClosedRange<ProtocolVersion>? = nil
+    ) {
         cut(0)
         instance += 1
         if clean { committed = transno }

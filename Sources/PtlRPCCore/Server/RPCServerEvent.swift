@@ -44,7 +44,7 @@ public struct ServerRequest: Equatable, Sendable {
 }
 
 /// How a recovery proceeds.
-public enum RecoveryStage: UInt8, Sendable, CaseIterable {
+public enum RecoveryStage: UInt8, Sendable, CaseIterable, Comparable {
     /// Not started: connects are parked.
     case standby = 0
     /// Until every known client is back.
@@ -59,6 +59,8 @@ public enum RecoveryStage: UInt8, Sendable, CaseIterable {
     case serving = 5
     /// Nothing is accepted any more.
     case stopped = 6
+
+    public static func < (a: RecoveryStage, b: RecoveryStage) -> Bool { a.rawValue < b.rawValue }
 }
 
 /// Why an export was taken away from its client.
