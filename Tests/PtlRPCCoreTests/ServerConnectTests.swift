@@ -169,6 +169,8 @@ import WireFormat
         #expect(net.clients[0].replyCount(to: status) == 1)
         let update = net.send(0, ServerHarness.update)
         #expect(net.clients[0].reply(to: update)?.header.status == .access)
+        net.cut(1)
+        #expect(net.server.exportCount == 0)
     }
 
     @Test func `a disconnect removes the client and its rows`() {

@@ -9,6 +9,7 @@ struct ServerTestClient {
         var xid: UInt64
         var header: PtlRPCBody
         var body: ReplyBody?
+        var trailer: ReplyTrailer?
     }
 
     var lnet: LNetCore
@@ -313,7 +314,7 @@ struct ServerHarness {
         }
         let opcode = clients[client].opcodes[put.matchBits] ?? .ping
         let version = clients[client].version
-        let parsed = RawSpan.over(bytes) { span -> (PtlRPCBody, ReplyBody?)? in
+        let parsed = RawSpan.over(bytes) { span -> (PtlRPCBody, ReplyBody?, ReplyTrailer?)? in
             guard let message = try? LustreMessage(parsing: span),
                 var reader = try? message.reader(0, in: span),
                 let header = try? PtlRPCBody(from: &reader)
@@ -321,15 +322,17 @@ struct ServerHarness {
             let body = try? ReplyBody(
                 opcode: opcode, status: header.status, message: message, bytes: span,
                 version: version)
-            return (header, body)
+            let trailer = ReplyTrailer(body: body ?? .empty, message: message, bytes: span)
+            return (header, body, trailer)
         }
-        guard let (header, body) = parsed else { preconditionFailure("unreadable reply") }
+        guard let (header, body, trailer) = parsed else { preconditionFailure("unreadable reply") }
         if put.cookie == 1 {
             clients[client].callbacks.append((put.matchBits, header))
             if clients[client].answersCallbacks { answerCallback(client, put.matchBits, header) }
             return
         }
-        clients[client].replies.append(.init(xid: put.matchBits, header: header, body: body))
+        clients[client].replies.append(
+            .init(xid: put.matchBits, header: header, body: body, trailer: trailer))
         if case .connect(let reply)? = body {
             clients[client].exportHandle = header.handle
             clients[client].version = reply.version
@@ -369,7 +372,8 @@ struct ServerHarness {
             server.reply(token, status: .ok, lnet: &serverLNet, now: now)
         case .evicted(let export, _, _):
             removeRows(export)
-        case .connectRefused, .peerLost, .callbackReply, .recoveryStage, .recoveryFinished:
+        case .connectRefused, .peerLost, .replayDone, .callbackReply, .recoveryStage,
+            .recoveryFinished:
             break
         }
     }

@@ -285,6 +285,87 @@ import WireFormat
         #expect(net.clients[0].reply(to: 3 << 22)?.header.status == .tryAgain)
     }
 
+    @Test func `when no known client comes back a new one gets in after the window`() {
+        var net = ServerHarness()
+        net.connectAll(1)
+        net.restart(clean: false)
+        let stranger = net.add("stranger")
+        net.connect(stranger)
+        #expect(net.clients[stranger].reply?.header.status == .busy)
+        net.run(.seconds(31))
+        #expect(net.finished == [0])
+        net.connect(stranger)
+        #expect(net.clients[stranger].mode == .fresh)
+    }
+
+    @Test func `a write is fetched again when it is replayed`() {
+        var net = ServerHarness(kind: .oss)
+        net.connectAll(1)
+        let body = `Server requests`.write(20_000)
+        `Server requests`.offer(&net, body, 900)
+        let xid = net.send(0, body, matchBits: 900)
+        net.restart(clean: false)
+        net.connect(0)
+        net.send(0, body, tag: 1, flags: .replay, xid: xid, transno: 1, matchBits: 901)
+        #expect(net.executed.isEmpty)
+        // The transfer was lost with its connection.
+        net.connect(0)
+        `Server requests`.offer(&net, body, 902)
+        net.send(
+            0, body, tag: 1, flags: [.replay, .resent], xid: xid, transno: 1, matchBits: 902)
+        #expect(net.executed.map(\.body) == [body.fetched])
+        Self.finish(&net, [0])
+        #expect(net.finished == [])
+    }
+
+    @Test(arguments: 0..<UInt64(20))
+    func `any order of arrival gives one order of execution`(seed: UInt64) {
+        var random = SplitMix64(seed: seed)
+        let updates = (0..<30).map { _ in random.below(3) }
+        let committed = UInt64(random.below(31))
+        var (net, xids) = Self.crashed(updates: updates, committed: committed)
+        var left: [[(transno: UInt64, xid: UInt64)]] = [[], [], []]
+        var counts = [0, 0, 0]
+        for (place, client) in updates.enumerated() {
+            let xid = xids[client][counts[client]]
+            counts[client] += 1
+            if UInt64(place) >= committed { left[client].append((UInt64(place) + 1, xid)) }
+        }
+        for client in 0..<3 {
+            net.clients[client].replies = []
+            net.connect(client)
+        }
+        // Each client goes on when it has its answer; now and then it loses its connection.
+        var next = [0, 0, 0]
+        var isSent = [false, false, false]
+        var isDone = [false, false, false]
+        for _ in 0..<10_000 where net.finished == nil {
+            let client = random.below(3)
+            if random.oneIn(10) {
+                net.connect(client)
+                isSent[client] = false
+                continue
+            }
+            guard next[client] < left[client].count else {
+                if !isDone[client] { net.finalPing(client) }
+                isDone[client] = true
+                continue
+            }
+            let (transno, xid) = left[client][next[client]]
+            if net.clients[client].replyCount(to: xid) > 0 {
+                next[client] += 1
+                isSent[client] = false
+            } else if !isSent[client] {
+                net.replay(client, transno, xid: xid, resent: true)
+                isSent[client] = true
+            }
+        }
+        #expect(net.finished == [], "seed \(seed)")
+        let lost = updates.indices.map { UInt64($0) + 1 }.filter { $0 > committed }
+        #expect(net.executedTransnos == lost, "seed \(seed)")
+        #expect(net.server.counters.violations == 0)
+    }
+
     // MARK: Clean starts
 
     @Test func `after a clean stop everybody is served at once`() {
@@ -310,6 +391,7 @@ import WireFormat
         #expect(net.clients[0].replyCount(to: ping) == 1)
         #expect(net.executed.count == 2)
         #expect(net.executed.last?.isLockReplay == true)
+        #expect(net.events.contains(.replayDone(export: 0)))
         net.connect(0)
         #expect(net.clients[0].mode == .sameInstance)
         let update = net.send(0, ServerHarness.update)

@@ -235,6 +235,9 @@ import WireFormat
         net.server.setTrailer(trailer, of: 0)
         net.send(0, .ping)
         #expect(net.clients[0].reply?.header.lastCommitted == Transno(rawValue: 41))
+        #expect(net.clients[0].reply?.trailer == trailer)
+        net.send(0, ServerHarness.update)
+        #expect(net.clients[0].reply?.trailer == trailer)
     }
 
     @Test func `a replay when nothing recovers evicts`() {
@@ -440,5 +443,25 @@ import WireFormat
                 try ReplyRecord(key: row.key, value: Array(row.value!.prefix(length)))
             }
         }
+    }
+}
+
+extension RequestBody {
+    /// The write as it reads on the server once its bytes are there.
+    var fetched: RequestBody {
+        guard case .objectWrite(let write) = self else { return self }
+        var header = PtlRPCBody()
+        header.tag = 1
+        var writer = WireWriter()
+        encode(header: header, version: .v2, into: &writer)
+        let parsed = RawSpan.over(writer.bytes) { span -> RequestBody? in
+            guard let message = try? LustreMessage(parsing: span),
+                let body = try? RequestBody(
+                    opcode: .objectWrite, message: message, bytes: span, version: .v2),
+                case .objectWrite(var copy) = body, copy.attachBulk(write.data)
+            else { return nil }
+            return .objectWrite(copy)
+        }
+        return parsed ?? self
     }
 }

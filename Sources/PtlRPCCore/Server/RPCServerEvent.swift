@@ -17,6 +17,9 @@ public enum RPCServerEvent: Equatable, Sendable {
     case peerLost(export: UInt32)
     /// The answer to a request to a client, or why there is none.
     case callbackReply(cookie: UInt64, export: UInt32, status: Status, body: ReplyBody)
+    /// After a clean start: the client has told all its opens and locks. What of it is still
+    /// reserved was given up.
+    case replayDone(export: UInt32)
     /// A recovery has reached this stage.
     case recoveryStage(RecoveryStage)
     /// Everybody is served from now on; the clients that were lost during the recovery.
