@@ -413,7 +413,6 @@ struct ServerHarness {
     mutating func restart(
         clean: Bool, start: Bool = true, versions: ClosedRange<ProtocolVersion>? = nil
     ) {
-        cut(0)
         instance += 1
         if clean { committed = transno }
         var old = server.configuration
@@ -443,6 +442,8 @@ struct ServerHarness {
                 }
             }
         }
+        // Now, so that nobody reconnects to the instance before.
+        cut(0)
         server.attach(to: &serverLNet)
         if start { startServer(clean: clean) }
         now = now + .seconds(100)
