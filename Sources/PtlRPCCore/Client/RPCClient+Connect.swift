@@ -213,6 +213,7 @@ extension RPCClient {
         if status == .access || status == .protocolError {
             events.append(.refused(import: index, status: status))
             abandonParked(index)
+            tryElsewhere(index, now)
             return
         }
         postponeParked(index, now)
@@ -224,6 +225,15 @@ extension RPCClient {
         requests.remove(parked.xid)
         imports[index].parked!.xid = .zero
         imports[index].parked!.deadline = now + configuration.reconnectDelayMax
+        tryElsewhere(index, now)
+    }
+
+    /// The parked CONNECT was all that an unconnected import waited for, and will not do.
+    private mutating func tryElsewhere(_ index: Int, _ now: Ticks) {
+        guard imports[index].state == .connecting, imports[index].attempt == nil else { return }
+        imports[index].failures += 1
+        imports[index].retryAt = min(
+            imports[index].retryAt, now + backoff(imports[index].failures))
     }
 
     /// A connection stands: what the target knows of this client decides what comes next.
@@ -254,9 +264,12 @@ extension RPCClient {
             beginFresh(index, reply, &lnet, now)
         case .sameInstance where previousInstance == reply.instance:
             noteCommitted(index, reply.lastCommitted)
-            if imports[index].recovery?.instance == reply.instance {
+            if let recovery = imports[index].recovery, recovery.instance == reply.instance,
+                recovery.phase != .finalPing
+            {
                 resumeRecovery(index, &lnet, now)
             } else {
+                // Also where only the answer to the final ping was lost.
                 abandonRecovery(index, &lnet)
                 becomeFull(index, &lnet, now)
             }
@@ -265,6 +278,9 @@ extension RPCClient {
             noteCommitted(index, reply.lastCommitted)
             beginRecovery(index, reply.instance, &lnet, now)
         case .cleanRecord:
+            if imports[index].recovery?.instance != reply.instance {
+                abandonRecovery(index, &lnet)
+            }
             noteCommitted(index, reply.lastCommitted)
             loseUncommitted(index)
             beginRecovery(index, reply.instance, &lnet, now)
@@ -283,7 +299,6 @@ extension RPCClient {
         events.append(.disconnected(import: index, reason: reason))
         imports[index].commitPingAt = .distantFuture
         imports[index].failures = 0
-        if imports[index].state == .closed { return }
         if let parked = imports[index].parked, parked.xid != .zero {
             // It is simply the attempt now. Should it not be answered, the other places follow.
             imports[index].enter(.connecting, now)
@@ -329,6 +344,7 @@ extension RPCClient {
     mutating func close(_ index: Int, _ now: Ticks) {
         imports[index].retryAt = .distantFuture
         imports[index].commitPingAt = .distantFuture
+        imports[index].isLeaving = false
         imports[index].enter(.closed, now)
         // A later connect is a new beginning.
         imports[index].instance = 0
