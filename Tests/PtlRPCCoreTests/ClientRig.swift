@@ -35,13 +35,16 @@ struct ClientRig {
     var refusing: Set<Int> = []
     /// In which version a server reads requests and writes replies.
     var versions: [ProtocolVersion] = []
+    /// A real server in the place of node 1's script.
+    var server: RPCServer?
     private var sockets: [Socket] = []
     private var pendingFlushes: [Set<UInt64>] = []
 
     static func nid(_ node: Int) -> NID { NID(address: 0x7F00_0101 + UInt32(node), type: .tcp) }
 
     init(
-        servers: Int = 1, _ change: (inout RPCClientConfiguration) -> Void = { _ in }
+        servers: Int = 1, attaches: Bool = true,
+        _ change: (inout RPCClientConfiguration) -> Void = { _ in }
     ) {
         var configuration = RPCClientConfiguration(
             clientUUID: "client-1", clientHandle: 0x1000, wallSeconds: 1_700_000_000, seed: 7)
@@ -56,7 +59,7 @@ struct ClientRig {
             nodes.append(LNetCore(configuration))
             versions.append(.v2)
             pendingFlushes.append([])
-            if node > 0 { attach(node) }
+            if node > 0, attaches { attach(node) }
         }
     }
 
@@ -76,6 +79,8 @@ struct ClientRig {
             if node == 0 {
                 _ = client.handle(event, lnet: &nodes[0], now: now)
                 collectClient()
+            } else if node == 1, server != nil {
+                _ = server!.handle(event, lnet: &nodes[1], now: now)
             } else if case .put(let put) = event {
                 received(put, node)
             } else {
@@ -198,13 +203,15 @@ struct ClientRig {
         while true {
             let next = min(
                 client.nextDeadline ?? .distantFuture,
-                nodes.compactMap(\.nextDeadline).min() ?? .distantFuture)
+                nodes.compactMap(\.nextDeadline).min() ?? .distantFuture,
+                server?.nextDeadline ?? .distantFuture)
             guard next <= end else { break }
             if next > now { now = next }
             for node in nodes.indices {
                 nodes[node].tick(now)
                 collect(node)
             }
+            server?.tick(lnet: &nodes[1], now: now)
             client.tick(lnet: &nodes[0], now: now)
             settle()
         }

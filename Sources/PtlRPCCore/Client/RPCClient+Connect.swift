@@ -10,12 +10,12 @@ extension RPCClient {
     public mutating func preconnect(
         _ index: Int, to nid: NID, lnet: inout LNetCore, now: Ticks
     ) {
+        guard isWanted(index) else { return }
         let endpoint = imports[index].endpoint(for: nid)
         if let parked = imports[index].parked {
             guard parked.endpoint != endpoint else { return }
             abandonParked(index)
         }
-        guard imports[index].state != .closed, imports[index].state != .new else { return }
         imports[index].parked = sendConnect(index, endpoint, &lnet, now)
     }
 
@@ -24,7 +24,7 @@ extension RPCClient {
     public mutating func targetUp(
         _ index: Int, nid: NID, instance: UInt64, lnet: inout LNetCore, now: Ticks
     ) {
-        guard imports[index].state != .new, imports[index].state != .closed else { return }
+        guard isWanted(index) else { return }
         if imports[index].state.isConnected, imports[index].instance >= instance { return }
         guard imports[index].instance <= instance else { return }
         let endpoint = imports[index].endpoint(for: nid)
@@ -43,6 +43,16 @@ extension RPCClient {
         abandonAttempt(index)
         imports[index].failures = 0
         startAttempt(index, at: endpoint, &lnet, now)
+    }
+
+    /// The owner has asked for a connection and has not ended it.
+    private func isWanted(_ index: Int) -> Bool {
+        switch imports[index].state {
+        case .new, .closed: false
+        case .disconnected, .connecting, .replay, .replayLocks, .replayWait, .recover, .full,
+            .evicted:
+            !imports[index].isLeaving
+        }
     }
 
     /// How long after a push the answer to an earlier CONNECT may take.

@@ -1,0 +1,359 @@
+import LNetCore
+import Primitives
+import WireFormat
+
+/// What a server keeps of the recovery that it is in.
+struct RecoveryState: Sendable {
+    /// What was on disk at the start: a replay at or below was executed before.
+    var recoveredTransno = Transno.zero
+    /// The next update in the order; a later one may be the next that anybody has (a gap).
+    var nextTransno: UInt64 = 1
+    var stageStart = Ticks.zero
+    /// When silent clients are looked at; nil while the first client is still awaited.
+    var deadline: Ticks?
+    var evicted: [UInt32] = []
+    /// Replays that wait for their turn.
+    var queue = TransnoQueue()
+    var queuedCount = 0
+    /// Lock replays that wait for the end of the updates, in the order of their arrival.
+    var locks: [SlotHandle] = []
+    /// Clients by where they stand.
+    var absentCount = 0
+    var openingCount = 0
+    var requestingCount = 0
+    var lockingCount = 0
+    /// Of the requesting ones, those with a replay in the queue.
+    var readyCount = 0
+}
+
+/// A heap of queued replays by transno.
+struct TransnoQueue: Sendable {
+    struct Entry: Sendable, BitwiseCopyable {
+        var transno: UInt64
+        var slot: SlotHandle
+    }
+
+    private var heap: [Entry] = []
+
+    var first: Entry? { heap.first }
+
+    mutating func insert(_ entry: Entry) {
+        heap.append(entry)
+        var child = heap.count - 1
+        while child > 0 {
+            let parent = (child - 1) / 2
+            guard heap[child].transno < heap[parent].transno else { break }
+            heap.swapAt(child, parent)
+            child = parent
+        }
+    }
+
+    mutating func removeFirst() {
+        heap.swapAt(0, heap.count - 1)
+        heap.removeLast()
+        var parent = 0
+        while true {
+            var least = parent
+            for child in [2 * parent + 1, 2 * parent + 2]
+            where child < heap.count && heap[child].transno < heap[least].transno {
+                least = child
+            }
+            if least == parent { return }
+            heap.swapAt(parent, least)
+            parent = least
+        }
+    }
+}
+
+extension RPCServer {
+    // MARK: Requests of recovering clients
+
+    mutating func recover(_ request: PendingRequest, lnet: inout LNetCore) {
+        let index = request.export
+        let flags = request.flags
+        if case .ping? = request.body {
+            if flags.contains(.lockReplayDone) {
+                finalPing(request, lnet: &lnet)
+            } else {
+                send(.ok, .empty, .zero, nil, request, lnet: &lnet)
+            }
+            return
+        }
+        if case .openReplay? = request.body {
+            exports[index].lastHeard = now
+            enqueue(request, .executing)
+            return
+        }
+        if request.isReplay {
+            exports[index].lastHeard = now
+            replay(request, lnet: &lnet)
+            return
+        }
+        if !request.isUpdate, !flags.isDisjoint(with: [.requestReplayDone, .replay]) {
+            exports[index].lastHeard = now
+            switch exports[index].recovery {
+            case .opens, .requests: setRecovery(.locks, of: index)
+            case .none, .absent, .locks, .done: break
+            }
+            let isTime = stage == .lockReplay
+            if let slot = enqueue(request, isTime ? .executing : .queued), !isTime {
+                recovery.locks.append(slot)
+            }
+            advanceRecovery(lnet: &lnet)
+            return
+        }
+        switch request.body {
+        case .disconnect, .upgradeStatus, .upgradeStart, .auditRead:
+            enqueue(request, .executing)
+        default:
+            // New work waits at the client until everything old is back.
+            refuse(request, .tryAgain, lnet: &lnet)
+        }
+    }
+
+    @discardableResult
+    private mutating func enqueue(
+        _ request: PendingRequest, _ state: PendingRequest.State
+    ) -> SlotHandle? {
+        var request = request
+        request.state = state
+        let slot = requests.insert(request)
+        exports[request.export].requests.append(slot)
+        if state == .executing { execute(slot) }
+        return slot
+    }
+
+    private mutating func finalPing(_ request: PendingRequest, lnet: inout LNetCore) {
+        let index = request.export
+        exports[index].lastHeard = now
+        if let earlier = exports[index].finalPing { remove(earlier) }
+        exports[index].finalPing = enqueue(request, .queued)
+        setRecovery(.done, of: index)
+        advanceRecovery(lnet: &lnet)
+    }
+
+    /// An update that was executed by an earlier instance, and perhaps by this one.
+    private mutating func replay(_ request: PendingRequest, lnet: inout LNetCore) {
+        let index = request.export
+        exports[index].makeSlots()
+        let slot = exports[index].slots[Int(request.tag) - 1]
+        if slot.state == .finished, slot.xid == request.xid {
+            counters.replayedFromRecord += 1
+            sendSaved(slot, request, lnet: &lnet)
+            noteReplaying(index, lnet: &lnet)
+            return
+        }
+        if let earlier = exports[index].replayed.last(where: { $0.xid == request.xid }) {
+            counters.replayedFromRecord += 1
+            sendSaved(earlier, request, lnet: &lnet)
+            return
+        }
+        if request.transno <= recovery.recoveredTransno {
+            // On disk, and its slot used again since: the client has had the answer.
+            counters.replayedFromRecord += 1
+            send(.ok, .empty, request.transno, nil, request, lnet: &lnet)
+            noteReplaying(index, lnet: &lnet)
+            return
+        }
+        guard exports[index].recovery == .opens || exports[index].recovery == .requests,
+            request.transno.rawValue >= recovery.nextTransno
+        else {
+            counters.violations += 1
+            refuse(request, .protocolError, lnet: &lnet)
+            return
+        }
+        setRecovery(.requests, of: index)
+        if case .objectWrite(let write)? = request.body, write.missingBulkBytes > 0 {
+            let matchBits = request.matchBits
+            if let slot = enqueue(request, .fetching) {
+                fetch(slot, matchBits, write.missingBulkBytes, lnet: &lnet)
+            }
+        } else if let slot = enqueue(request, .queued) {
+            queue(slot)
+        }
+        advanceRecovery(lnet: &lnet)
+    }
+
+    private mutating func noteReplaying(_ index: UInt32, lnet: inout LNetCore) {
+        if exports[index].recovery == .opens {
+            setRecovery(.requests, of: index)
+            advanceRecovery(lnet: &lnet)
+        }
+    }
+
+    /// Puts a replay that is complete into the queue.
+    mutating func queue(_ slot: SlotHandle) {
+        let found = requests.update(slot) { request -> (UInt32, UInt64) in
+            request.state = .queued
+            return (request.export, request.transno.rawValue)
+        }
+        guard let (index, transno) = found else { return }
+        recovery.queue.insert(TransnoQueue.Entry(transno: transno, slot: slot))
+        recovery.queuedCount += 1
+        exports[index].queuedReplayCount += 1
+        if exports[index].queuedReplayCount == 1, exports[index].recovery == .requests {
+            recovery.readyCount += 1
+        }
+    }
+
+    /// Moves a client to another place of its recovery and keeps the counts right.
+    mutating func setRecovery(_ new: Export.Recovery, of index: UInt32) {
+        let old = exports[index].recovery
+        guard old != new else { return }
+        count(old, -1, isReady: exports[index].queuedReplayCount > 0)
+        exports[index].recovery = new
+        count(new, 1, isReady: exports[index].queuedReplayCount > 0)
+    }
+
+    private mutating func count(_ state: Export.Recovery, _ change: Int, isReady: Bool) {
+        switch state {
+        case .none, .done: break
+        case .absent: recovery.absentCount += change
+        case .opens: recovery.openingCount += change
+        case .locks: recovery.lockingCount += change
+        case .requests:
+            recovery.requestingCount += change
+            if isReady { recovery.readyCount += change }
+        }
+    }
+
+    // MARK: Stages
+
+    mutating func enter(_ next: RecoveryStage) {
+        stage = next
+        events.append(.recoveryStage(next))
+        if next == .connecting || next == .serving { return }
+        openWindow()
+    }
+
+    /// From now on every client has the whole window for this stage.
+    mutating func openWindow() {
+        recovery.stageStart = now
+        recovery.deadline = now + configuration.recoveryWindow
+    }
+
+    /// Goes as far as the clients allow.
+    mutating func advanceRecovery(lnet: inout LNetCore) {
+        while true {
+            switch stage {
+            case .connecting:
+                guard recovery.absentCount == 0 else { return }
+                enter(.openReplay)
+            case .openReplay:
+                guard recovery.openingCount == 0 else { return }
+                enter(.requestReplay)
+            case .requestReplay:
+                executeReplays(lnet: &lnet)
+                guard recovery.requestingCount == 0, recovery.queuedCount == 0 else { return }
+                enter(.lockReplay)
+                let locks = recovery.locks
+                recovery.locks = []
+                for slot in locks { execute(slot) }
+            case .lockReplay:
+                guard recovery.lockingCount == 0 else { return }
+                finishRecovery(lnet: &lnet)
+                return
+            case .standby, .serving, .stopped:
+                return
+            }
+        }
+    }
+
+    /// Executes what is next in the order. A gap is crossed only when every client that still
+    /// replays has shown its next one: then nobody can have what is missing.
+    private mutating func executeReplays(lnet: inout LNetCore) {
+        while let first = recovery.queue.first {
+            guard let request = requests[first.slot] else {
+                recovery.queue.removeFirst()
+                continue
+            }
+            guard
+                first.transno <= recovery.nextTransno
+                    || recovery.readyCount == recovery.requestingCount
+            else { return }
+            recovery.queue.removeFirst()
+            recovery.queuedCount -= 1
+            let index = request.export
+            exports[index].queuedReplayCount -= 1
+            if exports[index].queuedReplayCount == 0, exports[index].recovery == .requests {
+                recovery.readyCount -= 1
+            }
+            guard first.transno >= recovery.nextTransno else {
+                // Two clients claim one transno: the second is wrong.
+                counters.violations += 1
+                remove(first.slot)
+                refuse(request, .protocolError, lnet: &lnet)
+                continue
+            }
+            recovery.nextTransno = first.transno &+ 1
+            exports[index].slots[Int(request.tag) - 1] = ReplySlot(
+                state: .inProgress, xid: request.xid)
+            counters.replayed += 1
+            execute(first.slot)
+        }
+    }
+
+    private mutating func finishRecovery(lnet: inout LNetCore) {
+        recovery.deadline = nil
+        let evicted = recovery.evicted
+        recovery.evicted = []
+        recovery.queue = TransnoQueue()
+        stage = .serving
+        for index in 0..<UInt32(exports.placeCount) where exports.contains(index) {
+            guard exports[index].recovery != .none else { continue }
+            setRecovery(.none, of: index)
+            exports[index].replayed = []
+            exports[index].freeSlots()
+            guard let slot = exports[index].finalPing, let ping = requests[slot] else { continue }
+            exports[index].finalPing = nil
+            remove(slot)
+            send(.ok, .empty, .zero, nil, ping, lnet: &lnet)
+        }
+        events.append(.recoveryStage(.serving))
+        events.append(.recoveryFinished(evicted: evicted))
+    }
+
+    // MARK: The window
+
+    /// Evicts those who hold up the others and were silent for the window.
+    mutating func windowExpired(lnet: inout LNetCore) {
+        recovery.deadline = nil
+        var next: Ticks?
+        for index in 0..<UInt32(exports.placeCount) where exports.contains(index) {
+            guard isAwaited(index) else { continue }
+            let since = max(recovery.stageStart, exports[index].lastHeard)
+            if since + configuration.recoveryWindow <= now {
+                evict(index, .recoveryWindow(stage))
+            } else {
+                let due = since + configuration.recoveryWindow
+                next = min(next ?? due, due)
+            }
+        }
+        let before = stage
+        advanceRecovery(lnet: &lnet)
+        if stage == before, isRecovering {
+            recovery.deadline = next ?? now + configuration.recoveryWindow
+        }
+    }
+
+    /// Whether this stage waits for the client, and not for its owner here.
+    private func isAwaited(_ index: UInt32) -> Bool {
+        let export = exports[index]
+        switch stage {
+        case .connecting: return export.recovery == .absent
+        case .openReplay: return export.recovery == .opens && export.requests.isEmpty
+        case .requestReplay: return export.recovery == .requests && !isServed(export)
+        case .lockReplay: return export.recovery == .locks && !isServed(export)
+        case .standby, .serving, .stopped: return false
+        }
+    }
+
+    /// True where something of the client is queued or with the owner. A bulk transfer is the
+    /// client's to complete.
+    private func isServed(_ export: Export) -> Bool {
+        export.requests.contains {
+            guard let state = requests[$0]?.state else { return false }
+            return state == .queued || state == .executing
+        }
+    }
+}
