@@ -26,8 +26,9 @@ public struct ClientConfiguration: Sendable {
     public var versions: ClosedRange<ProtocolVersion> = ProtocolVersion.supported
     public var features: Features = .supported
     public var seed: UInt64
-    /// Wall clock at the start, seconds: where this client's XIDs begin.
+    /// Wall clock at the start, seconds: where this client's XIDs begin, unless `xidStart` says.
     public var wallSeconds: UInt64
+    public var xidStart: UInt64?
     /// Dirty bytes beyond which a write starts writing back; at twice as many it waits.
     public var dirtyByteCountMax = 4 << 20
     /// Clean and dirty bytes beyond which clean ones are forgotten.

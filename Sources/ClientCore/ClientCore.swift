@@ -78,6 +78,7 @@ public struct ClientCore {
         var rpcConfiguration = RPCClientConfiguration(
             clientUUID: configuration.uuid, clientHandle: random.next() | 1,
             wallSeconds: configuration.wallSeconds, seed: random.next())
+        if let start = configuration.xidStart { rpcConfiguration.xidStart = start }
         rpcConfiguration.versions = configuration.versions
         rpcConfiguration.features = configuration.features
         rpcConfiguration.requestTimeout = configuration.requestTimeout

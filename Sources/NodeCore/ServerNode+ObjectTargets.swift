@@ -54,6 +54,11 @@ extension ServerNode {
                     ObjectCreateRequest(first: request.first, count: request.count)),
                 kind: Self.createKind, now: now)
         }
+        let usable = configuration.objectTargets.indices.count { client.isGateOpen($0) }
+        if !waitingForObjects.isEmpty, usable != usableCount || isLookingAtLog {
+            retryWaiting(now: now)
+        }
+        usableCount = usable
         guard isLookingAtLog else { return }
         for (place, target) in configuration.objectTargets.enumerated()
         where destroys[place].isEmpty && client.isGateOpen(place) {
@@ -122,6 +127,11 @@ extension ServerNode {
             metadata.precreateFailed(targetIndex: request.targetIndex)
         }
         service = .metadata(metadata)
+        retryWaiting(now: now)
+    }
+
+    /// Creates that found no object try again.
+    private mutating func retryWaiting(now: Ticks) {
         let waiting = waitingForObjects
         waitingForObjects = []
         for request in waiting where rpc.isCurrent(request.token) {

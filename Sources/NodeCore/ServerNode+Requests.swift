@@ -54,7 +54,7 @@ extension ServerNode {
                     client: export,
                     hasFeature: request.features.contains(.upgrade)
                         && configuration.features.contains(.upgrade),
-                    isReconnect: mode == .sameInstance), now: now)
+                    isReconnect: upgrade.standing(of: export) != .vacant), now: now)
             drainUpgradeActions(now: now)
         }
         guard var reply = rpc.connectReply(for: token) else { return }

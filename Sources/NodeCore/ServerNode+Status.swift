@@ -1,4 +1,5 @@
 import Primitives
+import ClientCore
 import LDLMCore
 public import PtlRPCCore
 import StorageCore
@@ -34,5 +35,7 @@ extension ServerNode {
 
     /// What an exporter of metrics reads.
     public var rpcCounters: RPCServerCounters { rpc.counters }
+    /// The import of an object target, of a metadata server.
+    public func importSummary(_ place: Int) -> ImportSummary? { client?.summary(place) }
     public var lockCount: Int { locks.count }
 }

@@ -77,6 +77,8 @@ public struct ServerNode {
     /// What each object target was asked for and has not answered.
     var precreates: [PrecreateRequest?] = []
     var destroys: [[ObjectName]] = []
+    /// Object targets whose gates were open at the last look.
+    var usableCount = 0
     var admissionCounter: UInt64 = 1
     var nextHousekeeping: Ticks = .zero
     var pendingStart: RequestToken?
@@ -119,7 +121,9 @@ public struct ServerNode {
         if configuration.kind == .mds, !configuration.objectTargets.isEmpty {
             var clientConfiguration = ClientConfiguration(
                 uuid: "\(configuration.targetName)-mdc", targets: configuration.objectTargets,
-                seed: configuration.seed, wallSeconds: instance / 1000)
+                seed: configuration.seed ^ instance, wallSeconds: instance / 1000)
+            // Milliseconds, on the scale of seconds << 20: instances may follow one another fast.
+            clientConfiguration.xidStart = (instance / 1000) << 20 + ((instance % 1000) << 10)
             clientConfiguration.versions = configuration.versions
             clientConfiguration.features = configuration.features
             client = ClientCore(clientConfiguration)
@@ -199,7 +203,7 @@ public struct ServerNode {
         consider(client?.nextDeadline)
         consider(reservationDeadline)
         if store != nil {
-            if configuration.kind == .mds { consider(nextHousekeeping) }
+            if client != nil, !isRecovering, !isSealed, !isStopped { consider(nextHousekeeping) }
             if let oldest = oldestUncommitted, afterGroup.isEmpty {
                 consider(wantsCommit ? oldest : oldest + configuration.commitInterval)
             }

@@ -26,6 +26,8 @@ public final class SimulatedCluster {
     struct End {
         var node: Int
         var key: UInt64
+        /// Keys mean something only to the life of the node that gave them.
+        var life: Int
     }
 
     struct Link {
@@ -162,7 +164,7 @@ public final class SimulatedCluster {
     /// The process is gone in this instant, with everything that was not committed.
     public func kill(_ index: Int) {
         let keys = nodes[index].links.keys.sorted()
-        for key in keys { disconnect(End(node: index, key: key)) }
+        for key in keys { disconnect(end(index, key)) }
         nodes[index].role = .none
         nodes[index].life += 1
         nodes[index].links = [:]
@@ -240,6 +242,7 @@ public final class SimulatedCluster {
         switch happening {
         case .connectArrives(let link, let to, let from):
             guard var ends = links[link] else { return }
+            guard isCurrent(ends.a) else { return }
             guard let node = byAddress[to], isAlive(node) else {
                 links.remove(link)
                 schedule(.refused(ends.a), at: now + latency())
@@ -253,25 +256,28 @@ public final class SimulatedCluster {
                 $0.accepted(remoteAddress: from, remotePort: port, now: time)
             }
             guard let key else { return }
-            ends.b = End(node: node, key: key)
+            ends.b = end(node, key)
             links.update(link) { $0 = ends }
             nodes[node].links[key] = link
             schedule(.established(link: link), at: now + latency())
             settle(node)
         case .established(let link):
-            guard let ends = links[link] else { return }
+            guard let ends = links[link], isCurrent(ends.a) else { return }
             note(2, ends.a.node, ends.a.key)
             let time = now
             withLNet(ends.a.node) { $0.established(ends.a.key, now: time) }
             settle(ends.a.node)
         case .refused(let end):
+            guard isCurrent(end) else { return }
             note(3, end.node, end.key)
             nodes[end.node].links[end.key] = nil
             let time = now
             withLNet(end.node) { $0.closed(end.key, errno: 111, now: time) }
             settle(end.node)
         case .bytes(let link, let toA, let bytes):
-            guard let ends = links[link], let end = toA ? ends.a : ends.b else { return }
+            guard let ends = links[link], let end = toA ? ends.a : ends.b,
+                isCurrent(end)
+            else { return }
             note(4, end.node, UInt64(bytes.count))
             if options.resetOneIn > 0, random.oneIn(options.resetOneIn) {
                 disconnect(ends.a)
@@ -290,7 +296,8 @@ public final class SimulatedCluster {
             }
             settle(end.node)
         case .closed(let end, let errno):
-            guard nodes[end.node].links.removeValue(forKey: end.key) != nil else { return }
+            guard isCurrent(end), nodes[end.node].links.removeValue(forKey: end.key) != nil
+            else { return }
             note(5, end.node, end.key)
             let time = now
             withLNet(end.node) { $0.closed(end.key, errno: errno, now: time) }
@@ -307,6 +314,12 @@ public final class SimulatedCluster {
             settle(node)
         }
     }
+
+    private func end(_ node: Int, _ key: UInt64) -> End {
+        End(node: node, key: key, life: nodes[node].life)
+    }
+
+    private func isCurrent(_ end: End) -> Bool { nodes[end.node].life == end.life }
 
     private func isAlive(_ index: Int) -> Bool {
         if case .none = nodes[index].role { false } else { true }
@@ -369,11 +382,11 @@ public final class SimulatedCluster {
         while let action = withLNet(index, { $0.actions.popFirst() }) ?? nil {
             switch action {
             case .connect(let key, let from, let to, _, _):
-                let link = links.insert(Link(a: End(node: index, key: key)))
+                let link = links.insert(Link(a: end(index, key)))
                 nodes[index].links[key] = link
                 schedule(.connectArrives(link: link, to: to, from: from), at: now + latency())
             case .close(let key):
-                disconnect(End(node: index, key: key))
+                disconnect(end(index, key))
             case .flush(let key):
                 var bytes: [UInt8] = []
                 withLNet(index) { lnet in
@@ -405,7 +418,7 @@ public final class SimulatedCluster {
         }
         // What is under way towards this end is lost; towards the other it still arrives.
         links.update(handle) {
-            if isA { $0.a = End(node: end.node, key: 0) } else { $0.b = nil }
+            if isA { $0.a.life = -1 } else { $0.b = nil }
         }
     }
 }

@@ -14,6 +14,7 @@ final class Cluster {
     let names = ["t-MDT0000", "t-OST0000", "t-OST0001"]
     var servers: [Int] = []
     var clients: [Int] = []
+    var uuids: [Int: String] = [:]
     var results: [Int: [UInt64: Result<FileResult, OperationError>]] = [:]
     var clientEvents: [(client: Int, event: ClientEvent)] = []
     var serverLog: [(server: Int, action: ServerAction)] = []
@@ -80,6 +81,7 @@ final class Cluster {
         let nid = NID(address: 0x0A01_0001 + UInt32(number), type: .tcp)
         let index = simulator.addClient(configuration, nid: nid)
         clients.append(index)
+        uuids[index] = configuration.uuid
         return index
     }
 
@@ -127,10 +129,15 @@ final class Cluster {
             .joined(separator: ",")
             + "; " + serverLog.compactMap { entry -> String? in
                 if case .commit = entry.action { nil } else { "\(entry)" }
-            }.suffix(12).joined(separator: "\n")
-            + "\n" + clientEvents.suffix(8).map { "\($0)" }.joined(separator: "\n")
-            + "\n" + servers.map { "\(simulator.server($0)?.rpcCounters, default: "")" }
-            .joined(separator: "\n")
+            }.suffix(4).joined(separator: "\n")
+            + "\n" + clientEvents.suffix(3).map { "\($0)" }.joined(separator: "\n")
+            + "\nmdc: " + (0..<2).compactMap {
+                simulator.server(servers[0])?.importSummary($0)
+            }.map {
+                "\($0.state.name) i\($0.instance) sent \($0.sentCount) queued \($0.queuedCount) "
+                    + $0.history.entries.map { "\($0.state.name)@\($0.at.nanoseconds / 1000)" }
+                    .joined(separator: " ")
+            }.joined(separator: "\n")
     }
 
     func open(

@@ -91,6 +91,15 @@ import WireFormat
         }
     }
 
+    /// The demo in small: random operations of several clients, every target upgraded or killed
+    /// among them, then everything read back by a client that has seen nothing of it.
+    @Test(arguments: 1...12 as ClosedRange<UInt64>)
+    func `a random load over upgrades and crashes loses and repeats nothing`(seed: UInt64) throws {
+        let load = try RandomLoad(seed: seed, clientCount: 4)
+        try load.run(steps: 150)
+        try load.verify()
+    }
+
     @Test func `equal seeds give equal digests`() throws {
         func digest(_ seed: UInt64) throws -> UInt64 {
             let cluster = try Cluster(seed: seed, clientCount: 2)

@@ -27,7 +27,7 @@ public struct RPCClient: Sendable {
         precondition(
             configuration.clientUUID.utf8.count < ConnectRequest.uuidSize, "a UUID is short")
         self.configuration = configuration
-        requests = RequestTable(start: XID(rawValue: configuration.wallSeconds << 20))
+        requests = RequestTable(start: XID(rawValue: configuration.xidStart))
         random = SplitMix64(seed: configuration.seed)
     }
 

@@ -34,15 +34,16 @@ public struct RPCClientConfiguration: Sendable {
     public var savedMax = 65_536
     /// Open replays, and lock replays, under way per import.
     public var replaysInFlightMax = 8
-    /// Seconds since 1970 at the start: XIDs begin at `wallSeconds << 20`.
-    public var wallSeconds: UInt64
+    /// Where XIDs begin, a multiple of `XID.step`: `seconds since 1970 << 20`, or the same with a
+    /// finer clock. Above all XIDs of this client's earlier instances.
+    public var xidStart: UInt64
     /// Seed of the jitter.
     public var seed: UInt64
 
     public init(clientUUID: String, clientHandle: UInt64, wallSeconds: UInt64, seed: UInt64) {
         self.clientUUID = clientUUID
         self.clientHandle = clientHandle
-        self.wallSeconds = wallSeconds
+        xidStart = wallSeconds << 20
         self.seed = seed
     }
 }

@@ -1,0 +1,191 @@
+import ClientCore
+import NodeCore
+import Primitives
+import Simulator
+import Testing
+import WireFormat
+
+/// Clients that work at the same time on files of their own, and what must be there afterwards.
+final class RandomLoad {
+    let cluster: Cluster
+    var random: SplitMix64
+    /// The files of each client: what has been acknowledged.
+    var files: [[String: [UInt8]]]
+    var handles: [[String: FileHandle]]
+    var pending: [(client: Int, cookie: UInt64, finish: (FileResult) throws -> Void)] = []
+    var busy: Set<Int> = []
+    var created = 0
+    let seed: UInt64
+
+    init(seed: UInt64, clientCount: Int) throws {
+        self.seed = seed
+        var options = SimulatedCluster.Options()
+        options.splitOneIn = 10
+        options.resetOneIn = seed % 3 == 0 ? 400 : 0
+        cluster = try Cluster(
+            seed: seed, clientCount: clientCount, versions: .v1 ... .v1, options: options)
+        random = SplitMix64(seed: seed &* 31)
+        files = Array(repeating: [:], count: clientCount)
+        handles = Array(repeating: [:], count: clientCount)
+    }
+
+    func run(steps: Int) throws {
+        var versions = [ProtocolVersion.v1 ... .v1, .v1 ... .v1, .v1 ... .v1]
+        for step in 0..<steps {
+            for client in files.indices where !busy.contains(client) { begin(client) }
+            _ = cluster.simulator.run(until: cluster.simulator.now + .milliseconds(3))
+            try harvest()
+            if step % 40 == 25 {
+                let place = random.below(3)
+                if random.oneIn(2) {
+                    versions[place] = versions[place] == .v1 ... .v1 ? .v1 ... .v2 : .v1 ... .v1
+                    try cluster.upgrade(place, to: versions[place])
+                } else {
+                    try cluster.crash(place, versions: versions[place])
+                }
+            }
+        }
+        let isDone = cluster.simulator.run(until: cluster.simulator.now + .seconds(60)) {
+            self.pending.allSatisfy {
+                self.cluster.result(self.cluster.clients[$0.client], $0.cookie) != nil
+            }
+        }
+        try harvest()
+        guard isDone else {
+            throw Cluster.Stuck(
+                description: "seed \(seed): client \(pending[0].client) is stuck: "
+                    + cluster.state(cluster.clients[pending[0].client]))
+        }
+    }
+
+    private func harvest() throws {
+        var rest: [(client: Int, cookie: UInt64, finish: (FileResult) throws -> Void)] = []
+        for item in pending {
+            guard let result = cluster.result(cluster.clients[item.client], item.cookie) else {
+                rest.append(item)
+                continue
+            }
+            busy.remove(item.client)
+            do {
+                try item.finish(try result.get())
+            } catch {
+                throw Cluster.Stuck(description: "seed \(seed): client \(item.client): \(error)")
+            }
+        }
+        pending = rest
+    }
+
+    private func wait(
+        _ client: Int, _ operation: FileOperation, _ finish: @escaping (FileResult) throws -> Void
+    ) {
+        busy.insert(client)
+        pending.append(
+            (client, cluster.submit(cluster.clients[client], operation), finish))
+    }
+
+    private func begin(_ client: Int) {
+        let names = files[client].keys.sorted()
+        let open = handles[client].keys.sorted()
+        switch random.below(9) {
+        case 0, 1:
+            created += 1
+            let name = "c\(client)-\(created)"
+            wait(
+                client,
+                .open(
+                    at: .root, FileName(name)!, [.read, .write, .create, .exclusive],
+                    mode: 0o600, stripeCount: UInt32(1 + random.below(2)))
+            ) { result in
+                guard case .opened(let handle, _, _) = result else {
+                    throw Cluster.Stuck(description: "open gave \(result)")
+                }
+                self.files[client][name] = []
+                self.handles[client][name] = handle
+            }
+        case 2, 3, 4:
+            guard !open.isEmpty else { return }
+            let name = open[random.below(open.count)]
+            let bytes = Array("\(client).\(cluster.nextCookie);".utf8)
+            wait(client, .append(handles[client][name]!, bytes)) { _ in
+                self.files[client][name]! += bytes
+            }
+        case 5:
+            guard !open.isEmpty else { return }
+            let name = open[random.below(open.count)]
+            wait(client, .read(handles[client][name]!, offset: 0, byteCount: 1 << 20)) { result in
+                guard case .bytes(let bytes) = result, bytes == self.files[client][name] else {
+                    throw Cluster.Stuck(description: "\(name) reads \(result)")
+                }
+            }
+        case 6:
+            guard let name = open.first, open.count > 2 else { return }
+            let handle = handles[client].removeValue(forKey: name)!
+            wait(client, .close(handle)) { _ in }
+        case 7:
+            guard !names.isEmpty else { return }
+            let name = names[random.below(names.count)]
+            let target = name + "r"
+            guard files[client][target] == nil else { return }
+            wait(client, .rename(at: .root, FileName(name)!, to: .root, FileName(target)!)) { _ in
+                self.files[client][target] = self.files[client].removeValue(forKey: name)
+                self.handles[client][target] = self.handles[client].removeValue(forKey: name)
+            }
+        default:
+            guard let name = names.first(where: { handles[client][$0] == nil }) else { return }
+            wait(client, .unlink(at: .root, FileName(name)!, isDirectory: false)) { _ in
+                self.files[client][name] = nil
+            }
+        }
+    }
+
+    func verify() throws {
+        let fresh = cluster.addClient(99)
+        var expected: [String: [UInt8]] = [:]
+        for client in files.indices { expected.merge(files[client]) { _, new in new } }
+        #expect(try cluster.names(fresh) == expected.keys.sorted(), "seed \(seed)")
+        for name in expected.keys.sorted() {
+            let handle = try cluster.open(fresh, name, create: false)
+            let bytes = try cluster.read(fresh, handle, 0, 1 << 20)
+            #expect(bytes == expected[name], "seed \(seed): \(name)")
+        }
+        for entry in cluster.clientEvents {
+            switch entry.event {
+            case .evicted, .writeLost, .updateLost, .refused:
+                Issue.record("seed \(seed): \(entry)")
+            default: break
+            }
+        }
+        try verifyAudit(fresh)
+    }
+
+    /// Every acknowledged update stands in its target's audit table, executed once.
+    private func verifyAudit(_ fresh: Int) throws {
+        var acknowledged: [Int: Set<String>] = [:]
+        for entry in cluster.clientEvents {
+            if case .acknowledged(let target, let xid) = entry.event {
+                let uuid = cluster.uuids[entry.client] ?? "?"
+                acknowledged[target, default: []].insert("\(uuid)/\(xid.rawValue)")
+            }
+        }
+        for target in 0..<3 {
+            var found: [String: UInt32] = [:]
+            var after = AuditReadRequest(afterClient: "", afterXID: .zero)
+            while true {
+                let result = try cluster.perform(
+                    fresh, .raw(target: target, .auditRead(after)))
+                guard case .reply(.audit(let reply)) = result else {
+                    throw Cluster.Stuck(description: "audit gave \(result)")
+                }
+                for row in reply.rows {
+                    found["\(row.clientUUID)/\(row.xid.rawValue)"] = row.executions
+                }
+                guard !reply.isEnd, let last = reply.rows.last else { break }
+                after = AuditReadRequest(afterClient: last.clientUUID, afterXID: last.xid)
+            }
+            let lost = acknowledged[target, default: []].filter { found[$0] == nil }.sorted()
+            let repeated = found.filter { $0.value != 1 }.keys.sorted()
+            #expect(lost.isEmpty, "seed \(seed): target \(target) lost")
+            #expect(repeated.isEmpty, "seed \(seed): target \(target) repeated")
+        }
+    }
+}
