@@ -93,6 +93,32 @@ public final class ClientFleet: @unchecked Sendable {
         for index in nodes.indices { try reactor.listen(index) }
     }
 
+    /// Makes a client of a cluster on each of the NIDs, which must be this machine's.
+    ///
+    /// - Parameter configure: changes what a client is told, before it is made.
+    public convenience init(
+        cluster: ClusterDescription, nids: [NID], options: Options = Options(),
+        configure: (inout ClientConfiguration) -> Void = { _ in }
+    ) throws(RuntimeError) {
+        let realtime = Host.realtimeNanoseconds
+        var random = SplitMix64(seed: realtime)
+        let targets = cluster.clientTargets
+        var nodes: [(LNetConfiguration, ClientConfiguration)] = []
+        for nid in nids {
+            guard nid.type == .tcp else { throw .notTCP(nid) }
+            let lnet = LNetConfiguration(
+                nid: nid, incarnation: realtime, acceptPort: cluster.acceptPort,
+                privilegedPorts: cluster.privilegedPorts, seed: random.next())
+            // At most 24 + 1 + 13 bytes.
+            var client = ClientConfiguration(
+                uuid: "\(nid)-\(String(realtime, radix: 36))", targets: targets,
+                seed: random.next(), wallSeconds: realtime / 1_000_000_000)
+            configure(&client)
+            nodes.append((lnet, client))
+        }
+        try self.init(nodes: nodes, options: options)
+    }
+
     // MARK: Running
 
     /// Runs the loop on the calling thread until `stop`.
@@ -101,10 +127,10 @@ public final class ClientFleet: @unchecked Sendable {
         do {
             try loop.run(&reactor)
         } catch {
-            reactor.core.nodes.failAll(.shutdown)
+            reactor.core.nodes.end()
             throw .system(error)
         }
-        reactor.core.nodes.failAll(.shutdown)
+        reactor.core.nodes.end()
     }
 
     /// Runs the loop on a thread of its own until `stop`; `join` waits for the end.
@@ -147,7 +173,8 @@ public final class ClientFleet: @unchecked Sendable {
 
     /// Writes everything of a node back, gives up its locks, disconnects.
     public func unmount(_ node: Int, completion: @escaping @Sendable () -> Void) {
-        mail.post(.unmount(node: node, completion))
+        let mail = mail
+        if !completions.whileOpen({ mail.post(.unmount(node: node, completion)) }) { completion() }
     }
 
     /// Begins an operation. `completion` is called once, on the loop's thread.
@@ -156,7 +183,10 @@ public final class ClientFleet: @unchecked Sendable {
         node: Int, _ operation: FileOperation, completion: @escaping Completion
     ) -> OperationToken {
         precondition((0..<nodeCount).contains(node), "a node of this fleet")
-        let handle = completions.insert(completion)
+        guard let handle = completions.insert(completion) else {
+            completion(.failure(OperationError(.shutdown)))
+            return OperationToken(handle: SlotHandle(index: 0, generation: 0))
+        }
         mail.post(.submit(node: node, operation, handle))
         return OperationToken(handle: handle)
     }
@@ -170,7 +200,10 @@ public final class ClientFleet: @unchecked Sendable {
         _ nid: NID, from node: Int = 0, timeout: TickInterval = .seconds(5),
         completion: @escaping @Sendable (Result<PingAnswer, PingFailure>) -> Void
     ) {
-        mail.post(.ping(node: node, nid, timeout, completion))
+        let mail = mail
+        if !completions.whileOpen({ mail.post(.ping(node: node, nid, timeout, completion)) }) {
+            completion(.failure(PingFailure(nid: nid, errno: FleetNodes.shutdownErrno)))
+        }
     }
 
     /// Runs `body` on the loop's thread with a node's file system client, to look at it.
@@ -193,22 +226,38 @@ enum FleetMail: Sendable {
 
 /// Who waits for which operation: filled by submitters, emptied by the loop a batch at a time.
 final class FleetCompletions: Sendable {
-    private let table = Lock<SlotTable<ClientFleet.Completion>>(SlotTable())
+    private struct State {
+        var table = SlotTable<ClientFleet.Completion>()
+        /// The loop has ended: nobody would ever complete what comes now.
+        var isClosed = false
+    }
 
-    func insert(_ completion: @escaping ClientFleet.Completion) -> SlotHandle {
-        table.withLock { $0.insert(completion) }
+    private let state = Lock(State())
+
+    /// Nil once the loop has ended.
+    func insert(_ completion: @escaping ClientFleet.Completion) -> SlotHandle? {
+        state.withLock { $0.isClosed ? nil : $0.table.insert(completion) }
+    }
+
+    /// Calls `body` unless the loop has ended, and keeps it from ending meanwhile.
+    func whileOpen(_ body: () -> Void) -> Bool {
+        state.withLock { state in
+            if !state.isClosed { body() }
+            return !state.isClosed
+        }
     }
 
     /// Calls those who waited for these operations.
     func deliver(_ finished: [(SlotHandle, Result<FileResult, OperationError>)]) {
-        let waiting = table.withLock { table in finished.map { table.remove($0.0) } }
+        let waiting = state.withLock { state in finished.map { state.table.remove($0.0) } }
         for (index, completion) in waiting.enumerated() { completion?(finished[index].1) }
     }
 
-    /// Calls everybody who still waits.
-    func failAll(_ status: Status) {
-        let waiting = table.withLock { table in
-            table.handles.map { table.remove($0) }
+    /// Takes nothing more and calls everybody who still waits.
+    func close(_ status: Status) {
+        let waiting = state.withLock { state in
+            state.isClosed = true
+            return state.table.handles.map { state.table.remove($0) }
         }
         for completion in waiting { completion?(.failure(OperationError(status))) }
     }

@@ -49,15 +49,30 @@ struct FleetNodes: ~Copyable, NodeSet {
         carryOut(moment, &dirty)
     }
 
+    /// ESHUTDOWN.
+    static let shutdownErrno: Int32 = 108
+
     /// The end of the loop: whoever waits is told so.
-    mutating func failAll(_ status: Status) {
+    mutating func end() {
         completions.deliver(finished)
         finished.removeAll()
-        completions.failAll(status)
+        completions.close(.shutdown)
+        // From here on nothing is posted that somebody waits for.
+        if mail.drain(into: &batch) {
+            for item in batch {
+                switch item {
+                case .unmount(let node, let completion): unmounts[node].append(completion)
+                case .ping(let node, _, _, let completion):
+                    pings[node].append(Ping(id: 0, completion: completion))
+                case .mount, .mountAll, .submit, .cancel, .inspect, .stop: break
+                }
+            }
+            batch.removeAll()
+        }
         for node in nodes.indices {
+            let nid = nodes[node].lnet.nid
             for ping in pings[node] {
-                ping.completion(
-                    .failure(PingFailure(nid: nodes[node].lnet.nid, errno: LNetErrno.timedOut)))
+                ping.completion(.failure(PingFailure(nid: nid, errno: Self.shutdownErrno)))
             }
             for unmount in unmounts[node] { unmount() }
             pings[node].removeAll()
