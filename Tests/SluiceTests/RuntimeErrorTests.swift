@@ -1,3 +1,5 @@
+import LNetCore
+import NodeCore
 import NodeRuntime
 import Primitives
 import SluiceClient

@@ -1,3 +1,4 @@
+import NodeCore
 import NodeRuntime
 import Primitives
 import SluiceClient
