@@ -160,10 +160,15 @@ struct ServerNodes: ~Copyable, NodeSet {
         var reason = ServerExit.Reason.neverServed
         if let store {
             reason = .stopped
-            submitWaiting()
             do {
+                submitWaiting()
+                while !waitingGroups.isEmpty {
+                    try store.waitUntilCommitted()
+                    submitWaiting()
+                }
                 try store.close()
             } catch {
+                store.abandon()
                 exit = .failure(.store(error))
                 reason = .abandoned
             }

@@ -98,6 +98,19 @@ struct RuntimeUpgradeTests {
         try cluster.stopAll()
     }
 
+    @Test func `a standby on the same NID listens as soon as the address is free`() async throws {
+        let cluster = try RuntimeCluster(objectServerCount: 1)
+        try cluster.startAll()
+        let files = try await cluster.mount()
+        try await files.mkdir("/before")
+        try cluster.start("meta", standby: true)
+        #expect(try cluster.stop("meta")?.reason == .stopped)
+        try await files.mkdir("/then")
+        #expect(try await files.list("/").map(\.name.text) == ["before", "then"])
+        await files.unmount()
+        try cluster.stopAll()
+    }
+
     @Test func `a standby that is stopped ends without the store`() throws {
         let cluster = try RuntimeCluster(objectServerCount: 1)
         try cluster.start("object0")
