@@ -111,6 +111,28 @@ struct RuntimeUpgradeTests {
         try cluster.stopAll()
     }
 
+    @Test func `a server that is stopped while it recovers ends, and the next recovers`()
+        async throws
+    {
+        let cluster = try RuntimeCluster(objectServerCount: 1)
+        try cluster.startAll { $0.commitInterval = .seconds(600) }
+        let files = try await cluster.mount(100)
+        let silent = try await cluster.mount(101)
+        try await files.mkdir("/d")
+        try await silent.mkdir("/e")
+        try cluster.kill("meta")
+        // One of the two never comes back: recovery waits for it.
+        silent.node.fleet.stop()
+        try silent.node.fleet.join()
+        try cluster.start("meta")
+        #expect(try cluster.stop("meta")?.reason == .abandoned)
+        try cluster.start("meta") { $0.recoveryWindow = .seconds(2) }
+        try await files.mkdir("/d/after")
+        #expect(try await files.stat("/d").type == .directory)
+        await files.unmount()
+        try cluster.stopAll()
+    }
+
     @Test func `a standby that is stopped ends without the store`() throws {
         let cluster = try RuntimeCluster(objectServerCount: 1)
         try cluster.start("object0")
