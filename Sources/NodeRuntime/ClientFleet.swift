@@ -137,6 +137,7 @@ public final class ClientFleet: @unchecked Sendable {
 
     /// Runs the loop on the calling thread until `stop`.
     public func run() throws(RuntimeError) {
+        defer { reactor.close(on: loop) }
         reactor.core.begin(Moment(now: Host.monotonicNow, wall: .now))
         do {
             try loop.run(&reactor)
