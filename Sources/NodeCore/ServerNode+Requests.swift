@@ -194,7 +194,6 @@ extension ServerNode {
                 replyBody = resultBody
             case .waitForObjects:
                 waitingForObjects.append(request)
-                nextHousekeeping = now
                 return
             }
         case .object(let object):

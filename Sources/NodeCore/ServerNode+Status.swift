@@ -1,6 +1,7 @@
 import Primitives
 import ClientCore
 import LDLMCore
+import MetadataCore
 public import PtlRPCCore
 import StorageCore
 import UpgradeCore
@@ -37,5 +38,16 @@ extension ServerNode {
     public var rpcCounters: RPCServerCounters { rpc.counters }
     /// The import of an object target, of a metadata server.
     public func importSummary(_ place: Int) -> ImportSummary? { client?.summary(place) }
+    /// Creates that wait for objects, and how many objects are ready at each object target.
+    public var waitingDescription: String {
+        var text = "\(waitingForObjects.count) creates wait for objects"
+        if case .metadata(let metadata) = service {
+            for (place, target) in configuration.objectTargets.enumerated() {
+                text += ", \(target.name): \(metadata.objectsReady(targetIndex: target.index)) ready"
+                if place < precreates.count, precreates[place] != nil { text += ", more asked for" }
+            }
+        }
+        return text
+    }
     public var lockCount: Int { locks.count }
 }

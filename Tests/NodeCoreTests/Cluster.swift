@@ -131,6 +131,7 @@ final class Cluster {
                 if case .commit = entry.action { nil } else { "\(entry)" }
             }.suffix(4).joined(separator: "\n")
             + "\n" + clientEvents.suffix(3).map { "\($0)" }.joined(separator: "\n")
+            + "\nwaiting: \(simulator.server(servers[0])?.waitingDescription ?? "")"
             + "\nmdc: " + (0..<2).compactMap {
                 simulator.server(servers[0])?.importSummary($0)
             }.map {
