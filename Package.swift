@@ -27,7 +27,13 @@ let package = Package(
         .executable(name: "sluice", targets: ["sluice"]),
         .library(name: "SluiceClient", targets: ["SluiceClient"]),
     ],
-    dependencies: [],
+    dependencies: [
+        // Only the command line uses what others have written.
+        .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
+        .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
+        .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", exact: "0.2.0"),
+    ],
     targets: [
         // C: the contract of each is its one header.
         // Sockets, epoll, wake-ups and pinning, flat and free of policy.
@@ -97,7 +103,14 @@ let package = Package(
         // Tools.
         .executableTarget(
             name: "sluice",
-            dependencies: ["SluiceClient", "NodeRuntime", "WireFormat", "Primitives"],
+            dependencies: [
+                "SluiceClient", "NodeRuntime", "ClientCore", "NodeCore", "LNetCore", "WireFormat",
+                "Primitives",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "Yams", package: "Yams"),
+                .product(name: "Histogram", package: "hdrhistogram-swift"),
+            ],
             path: "Tools/sluice", swiftSettings: strict),
 
         // Tests mirror the house.
@@ -115,6 +128,6 @@ let package = Package(
         proof("TCPTransportTests", ["TCPTransport", "EventLoop"]),
         proof("NodeCoreTests", ["NodeCore", "Simulator"]),
         proof("HouseTests", []),
-        proof("SluiceTests", ["SluiceClient"]),
+        proof("SluiceTests", ["SluiceClient", "sluice", "ClientCore", "WireFormat", "Primitives"]),
     ]
 )
