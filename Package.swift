@@ -104,8 +104,8 @@ let package = Package(
         .executableTarget(
             name: "sluice",
             dependencies: [
-                "SluiceClient", "NodeRuntime", "ClientCore", "NodeCore", "LNetCore", "WireFormat",
-                "Primitives",
+                "SluiceClient", "NodeRuntime", "ClientCore", "NodeCore", "LNetCore", "EventLoop",
+                "Store", "WireFormat", "Primitives",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "Yams", package: "Yams"),
