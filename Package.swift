@@ -126,7 +126,9 @@ let package = Package(
         proof("ObjectCoreTests", ["ObjectCore", "StorageCore"]),
         proof("ClientCoreTests", ["ClientCore"]),
         proof("TCPTransportTests", ["TCPTransport", "EventLoop"]),
-        proof("NodeCoreTests", ["NodeCore", "Simulator"]),
+        proof(
+            "NodeCoreTests",
+            ["NodeCore", "Simulator", "ClientCore", "LNetCore", "PtlRPCCore", "StorageCore"]),
         proof("HouseTests", []),
         proof("SluiceTests", ["SluiceClient", "sluice", "ClientCore", "WireFormat", "Primitives"]),
     ]

@@ -51,6 +51,9 @@ public struct MetadataService: Sendable {
                 nextFile += Self.fileSkip
                 putNextFile(into: &transaction)
             }
+        } else {
+            // Without a record a crash before the first commit of a file would skip nothing.
+            putNextFile(into: &transaction)
         }
         var loaded: [ObjectPool] = []
         store.scan(.meta, prefix: Keys.poolPrefix) { key, value in

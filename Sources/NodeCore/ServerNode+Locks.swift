@@ -1,3 +1,4 @@
+import MetadataCore
 import LDLMCore
 import LNetCore
 import ObjectCore
@@ -14,14 +15,13 @@ extension ServerNode {
         if resource.isAdmission {
             return receiveReceipt(request, body, now: now)
         }
-        guard !isSealed else { return rpc.refuse(request.token, lnet: &lnet, now: now) }
+        guard !isSealed else { return leaveForNext(request) }
         let mode = enqueue.descriptor.requestedMode ?? enqueue.descriptor.grantedMode
         guard let mode else { return answerEnqueue(request, .invalid, nil, now: now) }
         let result: EnqueueResult
         if enqueue.flags.contains(.replay) {
             result = locks.enqueueReplay(
-                owner: owner(request.export), resource: resource,
-                type: enqueue.descriptor.resource.type, mode: mode,
+                owner: owner(request.export), resource: resource, mode: mode,
                 policy: enqueue.descriptor.policy, clientCookie: enqueue.handle0,
                 isGranted: enqueue.flags.contains(.blockGranted), now: now)
         } else {
@@ -30,8 +30,7 @@ extension ServerNode {
                     SlotHandle(rawValue: cookie), owner: owner(request.export), now: now)
             }
             result = locks.enqueue(
-                owner: owner(request.export), resource: resource,
-                type: enqueue.descriptor.resource.type, mode: mode,
+                owner: owner(request.export), resource: resource, mode: mode,
                 policy: enqueue.descriptor.policy, clientCookie: enqueue.handle0,
                 flags: enqueue.flags, now: now)
         }
@@ -41,7 +40,7 @@ extension ServerNode {
         case .wouldBlock:
             answerEnqueue(request, .busy, nil, now: now)
         case .sealed:
-            rpc.refuse(request.token, lnet: &lnet, now: now)
+            leaveForNext(request)
         case .refused(let refusal):
             let status: Status
             switch refusal {
@@ -60,8 +59,7 @@ extension ServerNode {
         if let result, let info = locks.info(result.lock) {
             let isGranted = result.outcome == .granted
             let descriptor = LockDescriptor(
-                resource: ResourceDescriptor(type: result.policy.type, id: info.resource),
-                requestedMode: info.mode, grantedMode: isGranted ? result.mode : nil,
+                resource: info.resource, requestedMode: info.mode, grantedMode: isGranted ? result.mode : nil,
                 policy: result.policy)
             body = .enqueue(
                 EnqueueReply(
@@ -71,12 +69,12 @@ extension ServerNode {
                     valueBlock: valueBlock(of: info.resource)))
         }
         rpc.reply(
-            request.token, status, body, .zero, trailer: upgrade.trailer(for: request.export),
+            request.token, status: status, body: body, trailer: upgrade.trailer(for: request.export),
             lnet: &lnet, now: now)
     }
 
     mutating func cancel(_ request: ServerRequest, _ cancel: LDLMRequest, now: Ticks) {
-        guard !isSealed else { return rpc.refuse(request.token, lnet: &lnet, now: now) }
+        guard !isSealed else { return leaveForNext(request) }
         var found = 0
         cancel.forEachCancel { cookie in
             let result = locks.cancel(
@@ -84,7 +82,7 @@ extension ServerNode {
             if case .done = result { found += 1 }
         }
         rpc.reply(
-            request.token, .ok, .empty, .zero, trailer: upgrade.trailer(for: request.export),
+            request.token, status: .ok, trailer: upgrade.trailer(for: request.export),
             lnet: &lnet, now: now)
     }
 
@@ -103,30 +101,38 @@ extension ServerNode {
 
     mutating func run(_ action: LockAction, now: Ticks) {
         switch action {
-        case .blockingAST(let ast):
-            if ast.resource.isAdmission {
-                sendNotice(to: ast.owner.index, lock: ast, now: now)
+        case .blockingAST(let lock, let owner, let clientCookie, let wanted):
+            if wanted.resource.id.isAdmission {
+                sendNotice(to: owner.index, now: now)
             } else {
-                let pending = pendingCallbacks.insert(.blocking(lock: ast.lock))
+                let request = LDLMRequest.callback(
+                    clientCookie: clientCookie, serverCookie: lock.rawValue, flags: [],
+                    descriptor: wanted)
+                let pending = pendingCallbacks.insert(.blocking(lock: lock))
                 rpc.callback(
-                    ast.owner.index,
-                    .blockingAST(BlockingAST(request: callbackRequest(ast, flags: []))),
+                    owner.index, .blockingAST(BlockingAST(request: request)),
                     cookie: pending.rawValue, lnet: &lnet, now: now)
             }
-        case .completionAST(let ast):
-            guard !ast.resource.isAdmission else { return }
+        case .completionAST(let lock, let owner, let clientCookie, let granted, let flags):
+            guard !granted.resource.id.isAdmission else { return }
+            let request = LDLMRequest.callback(
+                clientCookie: clientCookie, serverCookie: lock.rawValue, flags: flags,
+                descriptor: granted)
             let pending = pendingCallbacks.insert(.completion)
             rpc.callback(
-                ast.owner.index,
+                owner.index,
                 .completionAST(
                     CompletionAST(
-                        request: callbackRequest(ast, flags: ast.flags),
-                        valueBlock: valueBlock(of: ast.resource))),
+                        request: request, valueBlock: valueBlock(of: granted.resource.id))),
                 cookie: pending.rawValue, lnet: &lnet, now: now)
         case .callbackExpired(_, let owner):
+            let seconds = Int(configuration.callbackTimeout.inSeconds)
             rpc.evict(
-                owner.index, reason: "kept a lock that was called back for longer than "
-                    + "\(Int(configuration.callbackTimeout.inSeconds)) s", lnet: &lnet, now: now)
+                owner.index, .owner("kept a lock for \(seconds) s after it was called back"),
+                lnet: &lnet, now: now)
+        case .reservationExpired(let owner, let lock):
+            let uuid = rpc.summary(of: owner.index)?.uuid ?? "client \(owner.index)"
+            log(.upgrade("\(uuid) has not come back: its lock on \(lock.resource.id) is gone"))
         case .granted(let lock):
             if lock == exclusiveLock { feed(.exclusiveGranted, now: now) }
         }

@@ -32,8 +32,10 @@ extension ServerNode {
         case .recoveryFinished(let evicted):
             finishRecovery(evicted: evicted, now: now)
         case .evicted(let export, let uuid, let reason):
-            evictionCount += 1
-            log(.evicted(client: uuid, reason: "\(reason)"))
+            if reason != .clientRestarted {
+                evictionCount += 1
+                log(.evicted(client: uuid, reason: "\(reason)"))
+            }
             removeClient(export, now: now)
         }
     }
@@ -81,13 +83,12 @@ extension ServerNode {
         reservedExports.removeAll { $0 == export }
         var transaction = Transaction()
         if case .metadata(var metadata) = service {
-            metadata.clientGone(export, in: store, into: &transaction)
+            transaction = metadata.clientGone(export, in: store)
             service = .metadata(metadata)
         }
         transaction.delete(.clients, key: ClientRecord.key(index: export))
-        for tag in 1...ReplyRecord.tagMax {
-            let key = ReplyRecord.key(index: export, tag: tag)
-            if store.read(.replyData, key) != nil { transaction.delete(.replyData, key: key) }
+        for key in RPCServer.replyKeys(of: export) where store.read(.replyData, key) != nil {
+            transaction.delete(.replyData, key: key)
         }
         apply(&transaction, now: now)
     }
@@ -102,7 +103,7 @@ extension ServerNode {
         switch request.body {
         case .ping:
             finishClientReplay(request, now: now)
-            reply(request, .ok, .empty)
+            reply(request, .ok, .empty, now: now)
         case .enqueue(let enqueue):
             self.enqueue(request, enqueue, now: now)
         case .cancel(let cancel):
@@ -111,25 +112,26 @@ extension ServerNode {
             read(request, now: now)
         case .upgradeProgress(let epoch):
             feed(.progress(client: request.export, epoch), now: now)
-            reply(request, .ok, .empty)
+            reply(request, .ok, .empty, now: now)
         case .upgradeStart(let start):
             pendingStart = request.token
             feed(.start(start, isRecovering: isRecovering), now: now)
             drainUpgradeActions(now: now)
         case .upgradeStatus:
-            reply(request, .ok, .upgradeStatus(statusReply()))
+            reply(request, .ok, .upgradeStatus(statusReply()), now: now)
         case .auditRead(let audit):
-            reply(request, .ok, .audit(readAudit(audit)))
+            reply(request, .ok, .audit(readAudit(audit)), now: now)
         default:
-            rpc.reply(
-                request.token, .notSupported, .empty, .zero, trailer: nil, lnet: &lnet, now: now)
+            rpc.reply(request.token, status: .notSupported, lnet: &lnet, now: now)
         }
     }
 
-    private mutating func reply(_ request: ServerRequest, _ status: Status, _ body: ReplyBody) {
+    private mutating func reply(
+        _ request: ServerRequest, _ status: Status, _ body: ReplyBody, now: Ticks
+    ) {
         rpc.reply(
-            request.token, status, body, .zero, trailer: upgrade.trailer(for: request.export),
-            lnet: &lnet, now: stepNow)
+            request.token, status: status, body: body,
+            trailer: upgrade.trailer(for: request.export), lnet: &lnet, now: now)
     }
 
     private mutating func read(_ request: ServerRequest, now: Ticks) {
@@ -137,18 +139,18 @@ extension ServerNode {
         var transaction = Transaction()
         switch service {
         case .metadata(var metadata):
-            service = .metadata(metadata)
             let result = metadata.execute(
-                request.body, client: request.export, isReplay: request.isReplay, now: wall,
-                in: store, into: &transaction)
+                request.body, client: request.export, isReplay: request.isReplay, in: store,
+                into: &transaction)
             service = .metadata(metadata)
             guard case .reply(let status, let body) = result else { return }
-            reply(request, status, body)
-        case .object(var object):
-            let (status, body) = object.execute(
-                request.body, now: wall, in: store, into: &transaction)
-            service = .object(object)
-            reply(request, status, body)
+            reply(request, status, body, now: now)
+        case .object(let object):
+            guard
+                case .reply(let status, let body) = object.execute(
+                    request.body, in: store, into: &transaction)
+            else { return }
+            reply(request, status, body, now: now)
         }
         precondition(transaction.isEmpty, "a request that reads writes nothing")
     }
@@ -162,11 +164,12 @@ extension ServerNode {
         case .execute: break
         case .executeAndCommit: commitsFirst = true
         case .refuse:
-            return rpc.reply(
-                request.token, .inProgress, .empty, .zero,
-                trailer: upgrade.trailer(for: request.export), lnet: &lnet, now: now)
+            rpc.refuse(
+                request.token, .inProgress, trailer: upgrade.trailer(for: request.export),
+                lnet: &lnet, now: now)
+            return
         case .leaveForNext:
-            return rpc.refuse(request.token, lnet: &lnet, now: now)
+            return leaveForNext(request)
         }
         switch request.body {
         case .objectCreate, .objectDestroy: commitsFirst = true
@@ -182,7 +185,7 @@ extension ServerNode {
         switch service {
         case .metadata(var metadata):
             let result = metadata.execute(
-                body, client: request.export, isReplay: request.isReplay, now: wall, in: store,
+                body, client: request.export, isReplay: request.isReplay, in: store,
                 into: &transaction)
             service = .metadata(metadata)
             switch result {
@@ -194,17 +197,22 @@ extension ServerNode {
                 nextHousekeeping = now
                 return
             }
-        case .object(var object):
-            (status, replyBody) = object.execute(body, now: wall, in: store, into: &transaction)
-            service = .object(object)
+        case .object(let object):
+            switch object.execute(body, in: store, into: &transaction) {
+            case .reply(let resultStatus, let resultBody):
+                status = resultStatus
+                replyBody = resultBody
+            }
         }
         guard !status.isError else {
-            return rpc.reply(
-                request.token, status, .empty, .zero,
-                trailer: upgrade.trailer(for: request.export), lnet: &lnet, now: now)
+            rpc.reply(
+                request.token, status: status, trailer: upgrade.trailer(for: request.export),
+                lnet: &lnet, now: now)
+            return
         }
         let transno = takeTransno(for: request)
-        if let row = rpc.replyRecord(request.token, status, replyBody, transno) {
+        if let row = rpc.replyRecord(
+            request.token, status: status, body: replyBody, transno: transno) {
             transaction.put(.replyData, key: row.key, value: row.value)
         }
         if configuration.keepsAudit { addAudit(request, into: &transaction) }
@@ -215,9 +223,14 @@ extension ServerNode {
             wantsCommit = true
         } else {
             rpc.reply(
-                request.token, status, replyBody, transno,
+                request.token, status: status, body: replyBody, transno: transno,
                 trailer: upgrade.trailer(for: request.export), lnet: &lnet, now: now)
         }
+    }
+
+    /// Neither executed nor answered: the client sends it again, to the next instance.
+    func leaveForNext(_ request: ServerRequest) {
+        precondition(isSealed || upgrade.standing(of: request.export) == .leftBehind)
     }
 
     private mutating func takeTransno(for request: ServerRequest) -> Transno {
@@ -286,7 +299,7 @@ extension ServerNode {
             faultCounter += 1
             guard faultCounter % 50 == 0 else { return false }
             let transno = takeTransno(for: request)
-            rpc.reply(request.token, .ok, .empty, transno, trailer: nil, lnet: &lnet, now: now)
+            rpc.reply(request.token, status: .ok, transno: transno, lnet: &lnet, now: now)
             return true
         case (.repeat, .objectWrite), (.repeat, .setattr):
             faultCounter += 1
@@ -295,12 +308,10 @@ extension ServerNode {
             switch service {
             case .metadata(var metadata):
                 _ = metadata.execute(
-                    body, client: request.export, isReplay: false, now: wall, in: store,
-                    into: &transaction)
+                    body, client: request.export, isReplay: false, in: store, into: &transaction)
                 service = .metadata(metadata)
-            case .object(var object):
-                _ = object.execute(body, now: wall, in: store, into: &transaction)
-                service = .object(object)
+            case .object(let object):
+                _ = object.execute(body, in: store, into: &transaction)
             }
             if configuration.keepsAudit { addAudit(request, into: &transaction) }
             transaction.transno = takeTransno(for: request).rawValue

@@ -1,11 +1,11 @@
 import LDLMCore
 import LNetCore
 import MetadataCore
-import Primitives
+public import Primitives
 import PtlRPCCore
 import StorageCore
 import UpgradeCore
-import WireFormat
+public import WireFormat
 
 /// The upgrade machine's hands: what its actions do to locks, store and clients.
 extension ServerNode {
@@ -53,7 +53,7 @@ extension ServerNode {
             answerStart(.busy, .empty, now: now)
         case .enqueueExclusive:
             let result = locks.enqueue(
-                owner: .local, resource: admission, type: .plain, mode: .ex, policy: .plain,
+                owner: .local, resource: admission, mode: .ex, policy: .plain,
                 clientCookie: 1, flags: [], now: now)
             exclusiveLock = result.lock
             if result.outcome == .granted { feed(.exclusiveGranted, now: now) }
@@ -62,7 +62,7 @@ extension ServerNode {
             exclusiveLock = nil
             feed(.exclusiveReleased, now: now)
         case .sendPreflush(let notice):
-            for export in rpc.exportIndices where upgrade.standing(of: export) == .granted {
+            for export in exportIndices where upgrade.standing(of: export) == .granted {
                 let pending = pendingCallbacks.insert(.preflush(notice.epoch))
                 rpc.callback(
                     export,
@@ -91,7 +91,7 @@ extension ServerNode {
         case .writeCleanRecord(let epoch):
             writeCleanRecord(epoch, now: now)
         case .broadcast(let notice):
-            for export in rpc.exportIndices where upgrade.isTold(export) {
+            for export in exportIndices where upgrade.isTold(export) {
                 let pending = pendingCallbacks.insert(.commitNotice(notice.epoch))
                 rpc.callback(
                     export,
@@ -118,7 +118,7 @@ extension ServerNode {
         case .unfence(let export):
             rpc.unfence(export)
         case .grantAll(let epoch):
-            for export in rpc.exportIndices where upgrade.standing(of: export) == .granted {
+            for export in exportIndices where upgrade.standing(of: export) == .granted {
                 grantAdmission(export, epoch, now: now)
             }
         case .grant(let export, let epoch):
@@ -146,13 +146,13 @@ extension ServerNode {
     private mutating func answerStart(_ status: Status, _ body: ReplyBody, now: Ticks) {
         guard let token = pendingStart else { return }
         pendingStart = nil
-        rpc.reply(token, status, body, .zero, trailer: nil, lnet: &lnet, now: now)
+        rpc.reply(token, status: status, body: body, lnet: &lnet, now: now)
     }
 
     private mutating func enqueueAdmission(_ export: UInt32, now: Ticks) {
         admissionCounter += 1
         let result = locks.enqueue(
-            owner: owner(export), resource: admission, type: .plain, mode: .cr, policy: .plain,
+            owner: owner(export), resource: admission, mode: .cr, policy: .plain,
             clientCookie: admissionCounter, flags: [], now: now)
         setAdmissionLock(result.lock, of: export)
     }
@@ -161,7 +161,7 @@ extension ServerNode {
         .callback(
             clientCookie: 1, serverCookie: admissionLock(of: export)?.rawValue ?? 0, flags: [],
             descriptor: LockDescriptor(
-                resource: ResourceDescriptor(type: .plain, id: admission), requestedMode: .cr,
+                resource: admission, requestedMode: .cr,
                 grantedMode: .cr, policy: .plain))
     }
 
@@ -176,19 +176,13 @@ extension ServerNode {
     }
 
     /// The lock server wants an admission lock back: that is the announcement.
-    mutating func sendNotice(to export: UInt32, lock: LockCallback, now: Ticks) {
+    mutating func sendNotice(to export: UInt32, now: Ticks) {
         guard let notice = upgrade.notice(now: now) else { return }
         let pending = pendingCallbacks.insert(.notice(notice.epoch))
         rpc.callback(
             export,
             .blockingAST(BlockingAST(request: admissionRequest(export), notice: notice)),
             cookie: pending.rawValue, lnet: &lnet, now: now)
-    }
-
-    func callbackRequest(_ ast: LockCallback, flags: LockFlags) -> LDLMRequest {
-        .callback(
-            clientCookie: ast.clientCookie, serverCookie: ast.lock.rawValue, flags: flags,
-            descriptor: ast.descriptor)
     }
 
     /// Cancel of CR, enqueue of a new CR and the receipt, in one message.
@@ -199,51 +193,48 @@ extension ServerNode {
         }
         let isGranted = upgrade.admissionState(of: request.export) == .granted
         let descriptor = LockDescriptor(
-            resource: ResourceDescriptor(type: .plain, id: admission), requestedMode: .cr,
+            resource: admission, requestedMode: .cr,
             grantedMode: isGranted ? .cr : nil, policy: .plain)
         rpc.reply(
-            request.token, .ok,
-            .enqueue(
+            request.token, status: .ok,
+            body: .enqueue(
                 EnqueueReply(
                     reply: LDLMReply(
                         flags: isGranted ? [.blockGranted] : [.blockWait], descriptor: descriptor,
                         serverCookie: admissionLock(of: request.export)?.rawValue ?? 0),
                     valueBlock: OSTLVB())),
-            .zero, trailer: upgrade.trailer(for: request.export), lnet: &lnet, now: now)
+            trailer: upgrade.trailer(for: request.export), lnet: &lnet, now: now)
     }
 
     // MARK: The clean record
 
     private mutating func writeCleanRecord(_ epoch: UpgradeEpoch, now: Ticks) {
-        guard let store else { return }
-        var entries: [CleanRecord.Client] = []
-        var nids: [NID] = []
-        for export in rpc.exportIndices {
-            guard let summary = rpc.summary(of: export), !summary.isObserver else { continue }
-            entries.append(
+        guard store != nil else { return }
+        var clients: [CleanRecord.Client] = []
+        rpc.forEachExport { summary in
+            guard !summary.isObserver else { return }
+            clients.append(
                 CleanRecord.Client(
-                    export: export, uuid: summary.uuid, nid: summary.nid,
-                    standing: cleanStanding(export, summary)))
-            nids.append(summary.nid)
+                    uuid: summary.uuid, exportIndex: summary.index, nid: summary.nid,
+                    sinceInstance: instance,
+                    account: upgrade.account(of: summary.index) ?? .carriedForward))
         }
-        let lockReservations = locks.reservations { UInt64($0.index) }
-        var lockBytes: [[UInt8]] = []
-        for reservation in lockReservations { lockBytes.append(ReservationCodec.encode(reservation)) }
-        var openBytes: [UInt8] = []
+        var opens: [[UInt8]] = []
         if case .metadata(let metadata) = service {
-            openBytes = OpenReservation.encode(metadata.openReservations())
+            opens.append(OpenReservation.encode(metadata.openReservations()))
         }
         let record = CleanRecord(
-            epoch: epoch, targetName: configuration.targetName, versions: configuration.versions,
+            epoch: epoch, instance: instance, versions: configuration.versions,
             storeFormat: Self.storeFormat, lastTransno: Transno(rawValue: nextTransno - 1),
-            clients: entries, locks: ReservationCodec.join(lockBytes), opens: openBytes)
+            targetName: configuration.targetName, clients: clients,
+            lockReservations: locks.reservations { UInt64($0.index) }
+                .map { ReservationCodec.encode($0) },
+            openReservations: opens)
         var transaction = Transaction()
-        for row in record.rows() { transaction.put(.reservations, key: row.key, value: row.value) }
         writeRun(into: &transaction)
+        for row in record.rows() { transaction.put(.reservations, key: row.key, value: row.value) }
         apply(&transaction, now: now)
         afterOpenGroup.append(.record(Transno(rawValue: nextTransno - 1)))
         wantsCommit = true
-        _ = store
-        _ = nids
     }
 }

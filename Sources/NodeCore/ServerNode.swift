@@ -1,12 +1,12 @@
-public import ClientCore
-public import LDLMCore
+import ClientCore
+import LDLMCore
 public import LNetCore
 import MetadataCore
 import ObjectCore
 public import Primitives
-public import PtlRPCCore
-public import StorageCore
-public import UpgradeCore
+import PtlRPCCore
+import StorageCore
+import UpgradeCore
 public import WireFormat
 
 /// One server with one target: all its cores composed, without I/O.
@@ -61,8 +61,6 @@ public struct ServerNode {
     var commitsBeforeReply = false
     var isSealed = false
     var isStopped = false
-    /// The store still says that the last instance stopped cleanly.
-    var holdsCleanRecord = false
     var hasWrittenRun = false
     var cleanRecordKeys: [[UInt8]] = []
     var exclusiveLock: SlotHandle?
@@ -73,8 +71,10 @@ public struct ServerNode {
     /// Exports whose reservations are not claimed or given up yet.
     var reservedExports: [UInt32] = []
     var reservationDeadline: Ticks?
-    var objectsRequested: [Bool] = []
-    var destroysRequested: [Bool] = []
+    /// What each object target was asked for and has not answered.
+    var precreates: [PrecreateRequest?] = []
+    var destroys: [[ObjectName]] = []
+    var admissionCounter: UInt64 = 1
     var nextHousekeeping: Ticks = .zero
     var pendingStart: RequestToken?
     var orderedBySignal = false
@@ -85,7 +85,6 @@ public struct ServerNode {
     var wall: Timestamp = .zero
     var faultCounter: UInt64 = 0
     var isRecovering = false
-    var isRequestStart = false
 
     /// A standby. `instance` must be greater than that of every earlier instance of the target:
     /// milliseconds of the wall clock are.
@@ -99,7 +98,7 @@ public struct ServerNode {
         rpcConfiguration.features = configuration.features
         rpcConfiguration.recoveryWindow = configuration.recoveryWindow
         rpc = RPCServer(rpcConfiguration)
-        var lockConfiguration = LockServerConfiguration()
+        var lockConfiguration = LockServerConfiguration(instance: instance)
         lockConfiguration.callbackTimeout = configuration.callbackTimeout
         locks = LockServer(lockConfiguration)
         upgrade = UpgradeTarget(instance: instance)
@@ -111,9 +110,9 @@ public struct ServerNode {
             metadata.stripeSize = configuration.stripeSize
             service = .metadata(MetadataService(configuration: metadata))
         case .oss:
-            service = .object(ObjectService())
+            service = .object(ObjectService(targetIndex: configuration.targetIndex))
         }
-        rpc.attach(lnet: &lnet)
+        rpc.attach(to: &lnet)
         if configuration.kind == .mds, !configuration.objectTargets.isEmpty {
             var clientConfiguration = ClientConfiguration(
                 uuid: "\(configuration.targetName)-mdc", targets: configuration.objectTargets,
@@ -139,11 +138,7 @@ public struct ServerNode {
         lnet.tick(now)
         rpc.tick(lnet: &lnet, now: now)
         locks.tick(now: now)
-        if var client {
-            self.client = nil
-            client.tick(lnet: &lnet, wall: wall, now: now)
-            self.client = client
-        }
+        withClient { $0.tick(lnet: &$1, wall: wall, now: now) }
         if store != nil {
             feed(.tick, now: now)
             releaseLateReservations(now: now)
@@ -183,12 +178,9 @@ public struct ServerNode {
 
     private mutating func dispatch(_ event: LNetEvent, now: Ticks) {
         if rpc.handle(event, lnet: &lnet, now: now) { return }
-        guard var client else { return }
-        // Taken out for the call, so that it and the LNet core can both be changed.
-        self.client = nil
-        _ = client.handle(event, lnet: &lnet, now: now)
-        client.pump(lnet: &lnet, now: now)
-        self.client = client
+        withClient { client, lnet in
+            if client.handle(event, lnet: &lnet, now: now) { client.pump(lnet: &lnet, now: now) }
+        }
     }
 
     public var nextDeadline: Ticks? {
@@ -213,6 +205,12 @@ public struct ServerNode {
     }
 
     mutating func log(_ line: ServerLog) { actions.append(.log(line)) }
+
+    var exportIndices: [UInt32] {
+        var indices: [UInt32] = []
+        rpc.forEachExport { if !$0.isObserver { indices.append($0.index) } }
+        return indices
+    }
 
     func owner(_ export: UInt32) -> LockOwner { LockOwner(index: export, generation: 0) }
 }

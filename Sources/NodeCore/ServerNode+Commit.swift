@@ -1,0 +1,82 @@
+public import Primitives
+
+import LNetCore
+import PtlRPCCore
+import StorageCore
+import UpgradeCore
+import WireFormat
+
+/// Updates on their way to disk, and what waits for them to arrive there.
+extension ServerNode {
+    /// Makes a transaction visible and due for the next group. An empty one does nothing.
+    mutating func apply(_ transaction: inout Transaction, now: Ticks) {
+        guard !transaction.isEmpty, store != nil else { return }
+        writeRun(into: &transaction)
+        store!.apply(transaction)
+        if oldestUncommitted == nil { oldestUncommitted = now }
+    }
+
+    /// Hands the open group to the disk when it is time: at once where somebody waits, after the
+    /// interval otherwise. One group is on its way at a time; the next grows meanwhile.
+    mutating func takeGroup(now: Ticks) {
+        guard let current = store, afterGroup.isEmpty else { return }
+        guard current.hasOpenGroup else {
+            if !afterOpenGroup.isEmpty { finish(afterOpenGroup, now: now) }
+            return
+        }
+        let isDue =
+            wantsCommit || current.openGroupBytes >= configuration.uncommittedBytesMax
+            || (oldestUncommitted.map { $0 + configuration.commitInterval <= now } ?? true)
+        guard isDue else { return }
+        var last = Transaction(transno: current.lastAppliedTransno)
+        let row = transnoRow(nextTransno - 1)
+        last.put(.meta, key: row.key, value: row.value)
+        store!.apply(last)
+        guard let group = store!.takeGroup() else { return }
+        afterGroup.append((group.id, afterOpenGroup))
+        afterOpenGroup = []
+        wantsCommit = false
+        oldestUncommitted = nil
+        actions.append(.commit(group))
+    }
+
+    /// The group, and all before it, are on disk.
+    public mutating func committed(_ group: UInt64, now: Ticks) {
+        guard store != nil else { return }
+        store!.committed(group)
+        rpc.lastCommitted = Transno(rawValue: store!.lastCommittedTransno)
+        while let first = afterGroup.first, first.group <= group {
+            afterGroup.removeFirst()
+            finish(first.1, now: now)
+        }
+        nextHousekeeping = min(nextHousekeeping, now)
+        pump(now: now)
+        takeGroup(now: now)
+    }
+
+    /// The disk refuses: what was acknowledged stays in memory and with the clients.
+    public mutating func commitFailed(_ reason: String, now: Ticks) {
+        log(.commitFailed(reason))
+        let holdsRecord = (afterGroup.map(\.1) + [afterOpenGroup]).joined().contains {
+            if case .record = $0 { true } else { false }
+        }
+        if holdsRecord { log(.fault("the clean record is not on disk yet")) }
+    }
+
+    private mutating func finish(_ waiting: [AfterCommit], now: Ticks) {
+        if afterOpenGroup.count == waiting.count, afterGroup.isEmpty { afterOpenGroup = [] }
+        for item in waiting {
+            switch item {
+            case .reply(let token, let status, let body, let transno):
+                rpc.reply(
+                    token, status: status, body: body, transno: transno, lnet: &lnet, now: now)
+            case .connect(let token, let reply):
+                rpc.answerConnect(token, reply, lnet: &lnet, now: now)
+            case .backlog:
+                feed(.backlogCommitted, now: now)
+            case .record(let transno):
+                feed(.recordCommitted(lastCommitted: transno), now: now)
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+import PtlRPCCore
+import ClientCore
+import LNetCore
+import MetadataCore
+import Primitives
+import StorageCore
+import WireFormat
+
+/// A metadata server as a client of its object servers: objects ahead of need, and their end.
+///
+/// Every update that it sends is committed there before the reply, or stands in its own log: it
+/// never has anything to replay that its own store does not know.
+extension ServerNode {
+    mutating func withClient(_ body: (inout ClientCore, inout LNetCore) -> Void) {
+        guard var client else { return }
+        // Taken out for the call, so that it and the LNet core can both be changed.
+        self.client = nil
+        body(&client, &lnet)
+        self.client = client
+    }
+
+    private static let createKind: UInt64 = 1
+    private static let destroyKind: UInt64 = 2
+
+    /// Asks for objects where pools run low, and destroys what the log says.
+    mutating func housekeep(now: Ticks) {
+        guard !isRecovering, !isSealed, !isStopped, let client, let store,
+            case .metadata(var metadata) = service
+        else { return }
+        while precreates.count < configuration.objectTargets.count {
+            precreates.append(nil)
+            destroys.append([])
+        }
+        for (place, target) in configuration.objectTargets.enumerated() {
+            metadata.setTargetUsable(target.index, client.isGateOpen(place))
+        }
+        var requests: [PrecreateRequest] = []
+        var transaction = metadata.precreate(in: store, requests: &requests)
+        var isLookingAtLog = false
+        if nextHousekeeping <= now {
+            nextHousekeeping = now + .milliseconds(50)
+            isLookingAtLog = true
+        }
+        service = .metadata(metadata)
+        if !transaction.isEmpty {
+            apply(&transaction, now: now)
+            wantsCommit = true
+        }
+        for request in requests {
+            guard let place = place(of: request.targetIndex) else { continue }
+            precreates[place] = request
+            submit(
+                place, .objectCreate(
+                    ObjectCreateRequest(first: request.first, count: request.count)),
+                kind: Self.createKind, now: now)
+        }
+        guard isLookingAtLog else { return }
+        for (place, target) in configuration.objectTargets.enumerated()
+        where destroys[place].isEmpty && client.isGateOpen(place) {
+            let objects = metadata.pendingDestroys(
+                targetIndex: target.index, limit: ObjectDestroyRequest.countMax, in: store)
+            guard !objects.isEmpty else { continue }
+            destroys[place] = objects
+            submit(
+                place, .objectDestroy(ObjectDestroyRequest(objects: objects)),
+                kind: Self.destroyKind, now: now)
+        }
+    }
+
+    private func place(of targetIndex: UInt32) -> Int? {
+        configuration.objectTargets.firstIndex { $0.index == targetIndex }
+    }
+
+    private mutating func submit(
+        _ place: Int, _ body: RequestBody, kind: UInt64, now: Ticks
+    ) {
+        let wall = wall
+        withClient { client, lnet in
+            client.submit(
+                .raw(target: place, body), cookie: UInt64(place) << 8 | kind, wall: wall,
+                lnet: &lnet, now: now)
+        }
+    }
+
+    /// What came of requests to object servers. True where there was something.
+    mutating func handleClientEvents(now: Ticks) -> Bool {
+        var wasBusy = false
+        while let event = client?.events.popFirst() {
+            wasBusy = true
+            switch event {
+            case .completed(let cookie, let result):
+                let place = Int(cookie >> 8)
+                if cookie & 0xFF == Self.createKind {
+                    created(place, result, now: now)
+                } else {
+                    destroyed(place, result, now: now)
+                }
+            case .evicted(let place):
+                log(.fault("evicted by \(configuration.objectTargets[place].name)"))
+            case .refused(let place, let status):
+                log(.fault("\(configuration.objectTargets[place].name) refuses: \(status)"))
+            case .connected:
+                nextHousekeeping = now
+            case .acknowledged, .stamp, .disconnected, .writeLost, .updateLost, .unmounted:
+                break
+            }
+        }
+        return wasBusy
+    }
+
+    private mutating func created(
+        _ place: Int, _ result: Result<FileResult, OperationError>, now: Ticks
+    ) {
+        guard let request = precreates[place], case .metadata(var metadata) = service else {
+            return
+        }
+        precreates[place] = nil
+        if case .success = result {
+            metadata.objectsAvailable(
+                targetIndex: request.targetIndex, first: request.first, count: request.count)
+        } else {
+            metadata.precreateFailed(targetIndex: request.targetIndex)
+        }
+        service = .metadata(metadata)
+        let waiting = waitingForObjects
+        waitingForObjects = []
+        for request in waiting where rpc.isCurrent(request.token) {
+            executeUpdate(request, now: now)
+        }
+    }
+
+    private mutating func destroyed(
+        _ place: Int, _ result: Result<FileResult, OperationError>, now: Ticks
+    ) {
+        let objects = destroys[place]
+        destroys[place] = []
+        guard case .success = result, case .metadata(let metadata) = service, !isSealed else {
+            return
+        }
+        var transaction = metadata.destroyed(
+            targetIndex: configuration.objectTargets[place].index, objects: objects)
+        apply(&transaction, now: now)
+    }
+}

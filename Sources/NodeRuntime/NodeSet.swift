@@ -1,0 +1,78 @@
+import LNetCore
+import Primitives
+import WireFormat
+
+/// The nodes of a reactor that something happened to since they were stepped last.
+///
+/// A node is stepped once per turn of the loop, however many messages came in for it: that is where
+/// batching comes from.
+struct DirtyNodes {
+    private var flags: [Bool]
+    private(set) var list: [Int] = []
+    private var spare: [Int] = []
+
+    init(nodeCount: Int) { flags = Array(repeating: false, count: nodeCount) }
+
+    var isEmpty: Bool { list.isEmpty }
+
+    mutating func mark(_ node: Int) {
+        guard !flags[node] else { return }
+        flags[node] = true
+        list.append(node)
+    }
+
+    /// Takes the marked nodes; those marked from here on wait for the next turn. Give `batch` back
+    /// with `recycle`, so that both lists keep their memory.
+    mutating func take() -> [Int] {
+        var batch: [Int] = []
+        swap(&batch, &spare)
+        swap(&batch, &list)
+        for node in batch { flags[node] = false }
+        return batch
+    }
+
+    mutating func recycle(_ batch: consuming [Int]) {
+        batch.removeAll(keepingCapacity: true)
+        spare = batch
+    }
+}
+
+/// The instant of a turn, on both clocks.
+struct Moment {
+    var now: Ticks
+    var wall: Timestamp
+}
+
+/// What a reactor drives: one server, or many clients, each with an LNet of its own.
+protocol NodeSet: ~Copyable {
+    var nodeCount: Int { get }
+
+    /// The node's LNet, changed in place.
+    subscript(lnet node: Int) -> LNetCore { get set }
+
+    /// Takes what other threads sent, and does what is due for the set as a whole; once per turn,
+    /// before nodes are stepped.
+    mutating func attend(_ moment: Moment, _ dirty: inout DirtyNodes)
+
+    /// Does everything that is due for one node and passes on what it wants, except LNet's actions.
+    mutating func step(_ node: Int, _ moment: Moment, _ dirty: inout DirtyNodes)
+
+    /// Tells other threads what came of the turn; after the nodes' output went out.
+    mutating func conclude(_ moment: Moment, _ dirty: inout DirtyNodes)
+
+    /// When the node must be stepped next; nil while nothing happens by itself.
+    func nextDeadline(_ node: Int) -> Ticks?
+
+    /// When `attend` is needed next, beside mail.
+    var nextAttendance: Ticks { get }
+
+    /// What to do about the sockets; asked once per turn.
+    var wish: ReactorWish { get }
+}
+
+/// What a set of nodes wants of its sockets.
+enum ReactorWish {
+    case run
+    /// Take no new connections and send what is left; the set ends the loop itself.
+    case drain
+}

@@ -1,0 +1,52 @@
+public import EventLoop
+public import Store
+public import WireFormat
+
+/// Why a node cannot run: one sentence that names the thing and the way out.
+public enum RuntimeError: Error, Sendable {
+    /// Another process, or another node of this one, listens there.
+    case addressInUse(NID, port: UInt16)
+    /// No interface of this machine has the NID's address.
+    case notOurAddress(NID)
+    /// Ports below 1024 are for privileged users.
+    case privilegedPort(NID, port: UInt16)
+    /// The interface of a node here is reached over TCP.
+    case notTCP(NID)
+    case store(StoreError)
+    /// The server does not start on what it found in its store.
+    case startRefused(String)
+    /// No target of that name is in the cluster.
+    case unknownTarget(String)
+    case system(FabricError)
+
+    /// What a failed `listen` means.
+    init(listening error: FabricError, nid: NID, port: UInt16) {
+        switch error.errno {
+        case 98: self = .addressInUse(nid, port: port)
+        case 99: self = .notOurAddress(nid)
+        case 13, 1: self = .privilegedPort(nid, port: port)
+        default: self = .system(error)
+        }
+    }
+}
+
+extension RuntimeError: CustomStringConvertible {
+    public var description: String {
+        switch self {
+        case .addressInUse(let nid, let port):
+            "\(nid) port \(port) is in use: stop the node that listens there, or give this one "
+                + "another NID or accept port"
+        case .notOurAddress(let nid):
+            "\(nid) is no address of this machine: add it to an interface, or name one that is"
+        case .privilegedPort(let nid, let port):
+            "listening on \(nid) port \(port) is not permitted: choose an accept port above 1023, "
+                + "or run with CAP_NET_BIND_SERVICE"
+        case .notTCP(let nid):
+            "\(nid) is on no TCP network: name a NID such as 127.0.1.7@tcp"
+        case .store(let error): error.description
+        case .startRefused(let reason): reason
+        case .unknownTarget(let name): "the cluster has no target \(name): name one of its targets"
+        case .system(let error): error.description
+        }
+    }
+}

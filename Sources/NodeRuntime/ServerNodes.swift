@@ -1,0 +1,184 @@
+import EventLoop
+import LNetCore
+import NodeCore
+import Primitives
+import StorageCore
+import Store
+import WireFormat
+
+/// One server and its store, as a reactor drives them.
+struct ServerNodes: ~Copyable, NodeSet {
+    private var node: ServerNode
+    private var store: DiskStore?
+    private let options: ServerProcess.Options
+    private let mail: Mailbox<ServerMail>
+    private let loop: EventLoop
+    private var batch: [ServerMail] = []
+    /// Groups for which the store's queue had no room.
+    private var waitingGroups = Outbox<CommitGroup>()
+    /// When a commit that failed is tried again.
+    private var retryAt: Ticks?
+    private var stopRequestedAt: Ticks?
+    /// Set once the node is done: from then on only what is left of its output goes out.
+    private var drainUntil: Ticks?
+    private(set) var exit: Result<ServerExit, RuntimeError>
+
+    /// How long a server that is done may still wait for its peers to take what it sent them.
+    private static let drainTime = TickInterval.milliseconds(50)
+    private static let retryTime = TickInterval.seconds(1)
+
+    init(
+        _ node: ServerNode, options: ServerProcess.Options, mail: Mailbox<ServerMail>,
+        loop: EventLoop
+    ) {
+        self.node = node
+        self.options = options
+        self.mail = mail
+        self.loop = loop
+        exit = .success(ServerExit(reason: .abandoned, handOverNs: 0))
+    }
+
+    /// Gives the node its store.
+    mutating func activate(_ store: DiskStore, _ moment: Moment) throws(RuntimeError) {
+        do {
+            try node.activate(store, now: moment.now, wall: moment.wall)
+        } catch {
+            store.abandon()
+            throw .startRefused("\(error)")
+        }
+        self.store = store
+    }
+
+    /// Lets go of the store as a crash would.
+    mutating func abandonStore() {
+        store?.abandon()
+        store = nil
+    }
+
+    // MARK: NodeSet
+
+    var nodeCount: Int { 1 }
+
+    subscript(lnet index: Int) -> LNetCore {
+        get { node.lnet }
+        _modify { yield &node.lnet }
+    }
+
+    var wish: ReactorWish { drainUntil == nil ? .run : .drain }
+
+    var nextAttendance: Ticks {
+        min(drainUntil ?? .distantFuture, retryAt ?? .distantFuture)
+    }
+
+    func nextDeadline(_ index: Int) -> Ticks? { drainUntil == nil ? node.nextDeadline : nil }
+
+    mutating func attend(_ moment: Moment, _ dirty: inout DirtyNodes) {
+        if mail.drain(into: &batch) {
+            dirty.mark(0)
+            for item in batch { take(item, moment) }
+            batch.removeAll(keepingCapacity: true)
+        }
+        if let at = retryAt, at <= moment.now {
+            retryAt = nil
+            store?.retryCommit()
+        }
+        if let until = drainUntil, until <= moment.now { loop.stop() }
+    }
+
+    private mutating func take(_ item: ServerMail, _ moment: Moment) {
+        guard drainUntil == nil else {
+            // The store came after all: it is for the next.
+            if case .store(let handover) = item { handover.take()?.abandon() }
+            return
+        }
+        switch item {
+        case .commit(let event):
+            guard let store else { return }
+            switch event {
+            case .committed, .growthNeeded:
+                node.committed(store.refresh(), now: moment.now)
+                submitWaiting()
+            case .failed(_, let error):
+                node.commitFailed("\(error)", now: moment.now)
+                retryAt = moment.now + Self.retryTime
+            }
+        case .store(let handover):
+            guard let store = handover.take() else { return }
+            do {
+                try activate(store, moment)
+            } catch {
+                end(.failure(error))
+            }
+        case .storeFailed(let error):
+            end(.failure(.store(error)))
+        case .stop(let start):
+            stopRequestedAt = moment.now
+            node.beginStop(start, now: moment.now)
+        case .abandon:
+            abandonStore()
+            end(.success(ServerExit(reason: .abandoned, handOverNs: 0)))
+        }
+    }
+
+    private mutating func end(_ result: Result<ServerExit, RuntimeError>) {
+        exit = result
+        drainUntil = .zero
+        loop.stop()
+    }
+
+    mutating func step(_ index: Int, _ moment: Moment, _ dirty: inout DirtyNodes) {
+        // Done: nothing that still comes in is for this instance.
+        guard drainUntil == nil else { return }
+        node.step(now: moment.now, wall: moment.wall)
+        while let action = node.actions.popFirst() {
+            switch action {
+            case .commit(let group):
+                waitingGroups.append(group)
+                submitWaiting()
+            case .serving(let instance, let start):
+                options.onServing(instance, start)
+                log("serves \(node.configuration.targetName) at \(node.lnet.nid): \(start.line)")
+            case .stop:
+                finish(moment)
+                return
+            case .log(let line):
+                log(line.line)
+            }
+        }
+    }
+
+    private mutating func submitWaiting() {
+        guard let store else { return }
+        while !waitingGroups.isEmpty, store.canSubmit, let group = waitingGroups.popFirst() {
+            store.submit(group)
+        }
+    }
+
+    /// The node is done. The store first: the next instance waits for nothing else. What is left of
+    /// the output, which tells nobody anything that he needs, goes out afterwards.
+    private mutating func finish(_ moment: Moment) {
+        var reason = ServerExit.Reason.neverServed
+        if let store {
+            reason = .stopped
+            submitWaiting()
+            do {
+                try store.close()
+            } catch {
+                exit = .failure(.store(error))
+                reason = .abandoned
+            }
+        }
+        store = nil
+        drainUntil = Host.monotonicNow + Self.drainTime
+        let handOver = Host.monotonicNow - (stopRequestedAt ?? moment.now)
+        if case .success = exit {
+            exit = .success(ServerExit(reason: reason, handOverNs: handOver.nanoseconds))
+        }
+    }
+
+    mutating func conclude(_ moment: Moment, _ dirty: inout DirtyNodes) {
+        if drainUntil != nil, node.lnet.isDrained { loop.stop() }
+    }
+
+    private func log(_ line: String) { options.log(line) }
+}

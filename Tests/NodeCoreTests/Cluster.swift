@@ -1,0 +1,205 @@
+import ClientCore
+import LNetCore
+import NodeCore
+import Primitives
+import PtlRPCCore
+import Simulator
+import StorageCore
+import WireFormat
+
+/// A metadata server, two object servers and clients in virtual time, with a call for each step.
+final class Cluster {
+    let simulator: SimulatedCluster
+    let stores = [MemoryStore(), MemoryStore(), MemoryStore()]
+    let names = ["t-MDT0000", "t-OST0000", "t-OST0001"]
+    var servers: [Int] = []
+    var clients: [Int] = []
+    var results: [Int: [UInt64: Result<FileResult, OperationError>]] = [:]
+    var clientEvents: [(client: Int, event: ClientEvent)] = []
+    var serverLog: [(server: Int, action: ServerAction)] = []
+    var nextCookie: UInt64 = 1
+    let seed: UInt64
+
+    static func nid(_ target: Int, partner: Bool = false) -> NID {
+        NID(address: 0x0A00_0001 + UInt32(target) + (partner ? 100 : 0), type: .tcp)
+    }
+
+    var targets: [ClientTarget] {
+        [TargetKind.mds, .oss, .oss].enumerated().map { place, kind in
+            ClientTarget(
+                name: names[place], kind: kind, index: UInt32(max(0, place - 1)),
+                nids: [Self.nid(place), Self.nid(place, partner: true)])
+        }
+    }
+
+    init(
+        seed: UInt64, clientCount: Int,
+        versions: ClosedRange<ProtocolVersion> = ProtocolVersion.supported,
+        options: SimulatedCluster.Options = .init()
+    ) throws {
+        self.seed = seed
+        simulator = SimulatedCluster(seed: seed, options: options)
+        simulator.onServer = { [unowned self] node, action in
+            serverLog.append((node, action))
+        }
+        simulator.onClient = { [unowned self] node, event in
+            if case .completed(let cookie, let result) = event {
+                results[node, default: [:]][cookie] = result
+            } else {
+                clientEvents.append((node, event))
+            }
+        }
+        for place in 0..<3 {
+            servers.append(
+                try simulator.addServer(
+                    configuration(place, versions: versions), store: stores[place]))
+        }
+        for number in 0..<clientCount { addClient(number) }
+    }
+
+    func configuration(
+        _ place: Int, versions: ClosedRange<ProtocolVersion>, partner: Bool = false
+    ) -> ServerConfiguration {
+        var configuration = ServerConfiguration(
+            targetName: names[place], kind: place == 0 ? .mds : .oss,
+            targetIndex: UInt32(max(0, place - 1)),
+            lnet: simulator.lnetConfiguration(Self.nid(place, partner: partner)),
+            seed: seed &+ UInt64(place))
+        configuration.versions = versions
+        configuration.keepsAudit = true
+        if place == 0 { configuration.objectTargets = Array(targets.dropFirst()) }
+        return configuration
+    }
+
+    @discardableResult
+    func addClient(_ number: Int) -> Int {
+        var configuration = ClientConfiguration(
+            uuid: "client-\(number)", targets: targets, seed: seed &+ UInt64(number) &* 77,
+            wallSeconds: 1_800_000_000 + UInt64(number))
+        configuration.reportsUpdates = true
+        let nid = NID(address: 0x0A01_0001 + UInt32(number), type: .tcp)
+        let index = simulator.addClient(configuration, nid: nid)
+        clients.append(index)
+        return index
+    }
+
+    func submit(_ client: Int, _ operation: FileOperation) -> UInt64 {
+        nextCookie += 1
+        let cookie = nextCookie
+        let wall = simulator.wall
+        let now = simulator.now
+        _ = simulator.withClient(client) {
+            $0.submit(operation, cookie: cookie, wall: wall, now: now)
+        }
+        return cookie
+    }
+
+    func result(_ client: Int, _ cookie: UInt64) -> Result<FileResult, OperationError>? {
+        results[client]?[cookie]
+    }
+
+    struct Stuck: Error, CustomStringConvertible {
+        var description: String
+    }
+
+    /// Runs the operation to its end, at most a minute of virtual time.
+    @discardableResult
+    func perform(_ client: Int, _ operation: FileOperation) throws -> FileResult {
+        let cookie = submit(client, operation)
+        let isDone = simulator.run(until: simulator.now + .seconds(60)) {
+            self.result(client, cookie) != nil
+        }
+        guard isDone, let result = result(client, cookie) else {
+            throw Stuck(description: "\(operation) does not end; \(state(client))")
+        }
+        return try result.get()
+    }
+
+    func state(_ client: Int) -> String {
+        guard let core = simulator.client(client)?.core else { return "no client" }
+        return targets.indices.map {
+            let summary = core.summary($0)
+            return "\(names[$0]): \(summary.state.name) sent \(summary.sentCount) queued "
+                + "\(summary.queuedCount) gate \(core.isGateOpen($0))"
+        }.joined(separator: "; ")
+            + "; servers "
+            + servers.map { simulator.server($0).map { "\($0.phase)" } ?? "gone" }
+            .joined(separator: ",")
+            + "; " + serverLog.suffix(5).map { "\($0)" }.joined(separator: "\n")
+            + "\n" + clientEvents.suffix(8).map { "\($0)" }.joined(separator: "\n")
+            + "\n" + servers.map { "\(simulator.server($0)?.rpcCounters, default: "")" }
+            .joined(separator: "\n")
+    }
+
+    func open(
+        _ client: Int, _ name: String, create: Bool = true, stripes: UInt32 = 1
+    ) throws -> FileHandle {
+        let flags: OpenFlags = create ? [.read, .write, .create] : [.read, .write]
+        let result = try perform(
+            client,
+            .open(at: .root, FileName(name)!, flags, mode: 0o644, stripeCount: stripes))
+        guard case .opened(let handle, _, _) = result else {
+            throw Stuck(description: "open gave \(result)")
+        }
+        return handle
+    }
+
+    func read(_ client: Int, _ handle: FileHandle, _ offset: UInt64, _ count: Int) throws -> [UInt8]
+    {
+        let result = try perform(client, .read(handle, offset: offset, byteCount: count))
+        guard case .bytes(let bytes) = result else {
+            throw Stuck(description: "read gave \(result)")
+        }
+        return bytes
+    }
+
+    func names(_ client: Int, in directory: FileID = .root) throws -> [String] {
+        let result = try perform(
+            client, .readdir(directory, after: nil, entryCountMax: 4096))
+        guard case .entries(let entries, _) = result else {
+            throw Stuck(description: "readdir gave \(result)")
+        }
+        return entries.map(\.name.text)
+    }
+
+    func settle(_ interval: TickInterval = .milliseconds(500)) {
+        _ = simulator.run(until: simulator.now + interval)
+    }
+
+    /// Announces, hands over to a standby with `versions`, and waits until that serves.
+    func upgrade(_ place: Int, to versions: ClosedRange<ProtocolVersion>) throws {
+        let old = servers[place]
+        let isPartner = simulator.server(old)?.configuration.lnet.nid == Self.nid(place)
+        let standby = try simulator.addServer(
+            configuration(place, versions: versions, partner: isPartner), store: stores[place],
+            isStandby: true)
+        var isStopped = false
+        let before = simulator.onServer
+        simulator.onServer = { node, action in
+            before(node, action)
+            if node == old, case .stop = action { isStopped = true }
+        }
+        let now = simulator.now
+        _ = simulator.withServer(old) {
+            $0.beginStop(
+                UpgradeStart(next: Self.nid(place, partner: isPartner)), now: now)
+        }
+        guard simulator.run(until: simulator.now + .seconds(60), { isStopped }) else {
+            throw Stuck(
+                description: "upgrade of \(names[place]) stays \(simulator.server(old)!.phase)")
+        }
+        simulator.onServer = before
+        simulator.kill(old)
+        try simulator.activate(standby)
+        servers[place] = standby
+    }
+
+    /// Kills a server and starts another instance of the same build on its store.
+    func crash(_ place: Int, versions: ClosedRange<ProtocolVersion>) throws {
+        let isPartner = simulator.server(servers[place])?.configuration.lnet.nid != Self.nid(place)
+        simulator.kill(servers[place])
+        settle(.milliseconds(20))
+        servers[place] = try simulator.addServer(
+            configuration(place, versions: versions, partner: isPartner), store: stores[place])
+    }
+}

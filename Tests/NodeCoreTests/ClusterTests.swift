@@ -1,0 +1,105 @@
+import ClientCore
+import NodeCore
+import Primitives
+import PtlRPCCore
+import Simulator
+import Testing
+import WireFormat
+
+@Suite struct ClusterTests {
+    @Test func `what one client writes another reads`() throws {
+        let cluster = try Cluster(seed: 1, clientCount: 2)
+        let writer = cluster.clients[0]
+        let reader = cluster.clients[1]
+        let handle = try cluster.open(writer, "a")
+        try cluster.perform(writer, .write(handle, offset: 0, Array("hello".utf8)))
+        let other = try cluster.open(reader, "a", create: false)
+        #expect(try cluster.read(reader, other, 0, 100) == Array("hello".utf8))
+        try cluster.perform(reader, .append(other, Array(" world".utf8)))
+        #expect(try cluster.read(writer, handle, 0, 100) == Array("hello world".utf8))
+        try cluster.perform(writer, .close(handle))
+        #expect(try cluster.names(reader) == ["a"])
+    }
+
+    @Test func `files of several stripes and sizes around each limit come back as written`() throws {
+        let cluster = try Cluster(seed: 2, clientCount: 2)
+        var random = SplitMix64(seed: 9)
+        for (number, size) in [0, 1, 4095, 16_384, 16_385, 1 << 20, (1 << 20) + 1, 3_000_001]
+            .enumerated()
+        {
+            let bytes = (0..<size).map { _ in UInt8(truncatingIfNeeded: random.next()) }
+            let handle = try cluster.open(cluster.clients[0], "f\(number)", stripes: 2)
+            try cluster.perform(cluster.clients[0], .write(handle, offset: 0, bytes))
+            let other = try cluster.open(cluster.clients[1], "f\(number)", create: false)
+            let read = try cluster.read(cluster.clients[1], other, 0, size + 10)
+            #expect(read == bytes, "size \(size)")
+        }
+    }
+
+    @Test(arguments: [1, 2, 3] as [UInt64])
+    func `every target is upgraded while files are open and dirty`(seed: UInt64) throws {
+        let cluster = try Cluster(seed: seed, clientCount: 3, versions: .v1 ... .v1)
+        var handles: [FileHandle] = []
+        for (number, client) in cluster.clients.enumerated() {
+            let handle = try cluster.open(client, "file\(number)")
+            try cluster.perform(client, .write(handle, offset: 0, Array("before".utf8)))
+            handles.append(handle)
+        }
+        for place in 0..<3 {
+            try cluster.upgrade(place, to: .v1 ... .v2)
+            for (number, client) in cluster.clients.enumerated() {
+                try cluster.perform(client, .append(handles[number], Array("+\(place)".utf8)))
+            }
+            cluster.settle()
+            for client in cluster.clients {
+                #expect(
+                    cluster.simulator.client(client)!.core.summary(place).version == .v2)
+            }
+        }
+        for (number, client) in cluster.clients.enumerated() {
+            let other = cluster.clients[(number + 1) % 3]
+            let handle = try cluster.open(other, "file\(number)", create: false)
+            #expect(try cluster.read(other, handle, 0, 100) == Array("before+0+1+2".utf8))
+            try cluster.perform(client, .close(handles[number]))
+        }
+        let evicted = cluster.clientEvents.filter {
+            if case .evicted = $0.event { true } else { false }
+        }
+        #expect(evicted.isEmpty)
+    }
+
+    @Test(arguments: [1, 2, 3, 4] as [UInt64])
+    func `a crash loses nothing that was acknowledged`(seed: UInt64) throws {
+        let cluster = try Cluster(seed: seed, clientCount: 3)
+        var expected: Set<String> = []
+        for round in 0..<4 {
+            for (number, client) in cluster.clients.enumerated() {
+                let name = "c\(number).\(round)"
+                let handle = try cluster.open(client, name)
+                try cluster.perform(client, .write(handle, offset: 0, Array(name.utf8)))
+                if number == 0 { try cluster.perform(client, .flush(handle)) }
+                try cluster.perform(client, .close(handle))
+                expected.insert(name)
+            }
+            try cluster.crash(round % 3, versions: ProtocolVersion.supported)
+            #expect(Set(try cluster.names(cluster.clients[0])) == expected)
+        }
+        for name in expected.sorted() {
+            let handle = try cluster.open(cluster.clients[1], name, create: false)
+            #expect(
+                try cluster.read(cluster.clients[1], handle, 0, 100) == Array(name.utf8))
+        }
+    }
+
+    @Test func `equal seeds give equal digests`() throws {
+        func digest(_ seed: UInt64) throws -> UInt64 {
+            let cluster = try Cluster(seed: seed, clientCount: 2)
+            let handle = try cluster.open(cluster.clients[0], "x")
+            try cluster.perform(cluster.clients[0], .write(handle, offset: 0, [1, 2, 3]))
+            cluster.settle(.seconds(2))
+            return cluster.simulator.digest
+        }
+        #expect(try digest(5) == digest(5))
+        #expect(try digest(5) != digest(6))
+    }
+}
