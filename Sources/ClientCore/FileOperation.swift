@@ -29,7 +29,7 @@ public enum FileOperation: Sendable {
     /// Write every dirty byte of the file back to its object servers.
     case flush(FileHandle)
     /// One request to one target, past all caches: how a metadata server uses its object servers.
-    case raw(target: Int, RequestBody)
+    indirect case raw(target: Int, RequestBody)
 }
 
 /// What an operation came to.

@@ -58,7 +58,9 @@ protocol NodeSet: ~Copyable {
     mutating func step(_ node: Int, _ moment: Moment, _ dirty: inout DirtyNodes)
 
     /// Tells other threads what came of the turn; after the nodes' output went out.
-    mutating func conclude(_ moment: Moment, _ dirty: inout DirtyNodes)
+    ///
+    /// - Parameter isFlushed: no output waits for room in the kernel.
+    mutating func conclude(_ moment: Moment, isFlushed: Bool)
 
     /// When the node must be stepped next; nil while nothing happens by itself.
     func nextDeadline(_ node: Int) -> Ticks?

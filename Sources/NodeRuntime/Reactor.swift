@@ -53,7 +53,7 @@ struct Reactor<Nodes: NodeSet & ~Copyable>: ~Copyable, EventHandler {
             core.arm(node)
         }
         core.dirty.recycle(batch)
-        core.nodes.conclude(moment, &core.dirty)
+        core.nodes.conclude(moment, isFlushed: core.wiring.blockedCount == 0)
         if !core.waitingToListen.isEmpty { retryListening(moment.now) }
         if !core.dirty.isEmpty { return .zero }
         var next = min(transport.nextDeadline, core.nodes.nextAttendance)
@@ -86,6 +86,8 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
         var node: Int
         var key: UInt64
         var connection: ConnectionRef
+        /// Output waits until the kernel has room.
+        var isBlocked = false
     }
 
     var nodes: Nodes
@@ -112,6 +114,8 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
     /// Connections by user word and by node and key.
     struct Wiring {
         var links = SlotTable<Link>()
+        /// Links whose output waits until the kernel has room.
+        private(set) var blockedCount = 0
         /// By node, by the key's index: a key is a slot handle, whose low half is a small number.
         private var places: [[SlotHandle?]]
 
@@ -133,8 +137,17 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
             return handle
         }
 
+        mutating func setBlocked(_ handle: SlotHandle, _ isBlocked: Bool) {
+            let changed = links.update(handle) { link in
+                defer { link.isBlocked = isBlocked }
+                return link.isBlocked != isBlocked
+            }
+            if changed == true { blockedCount += isBlocked ? 1 : -1 }
+        }
+
         mutating func remove(_ handle: SlotHandle) {
             guard let link = links.remove(handle) else { return }
+            if link.isBlocked { blockedCount -= 1 }
             let index = Int(SlotHandle(rawValue: link.key).index)
             if places[link.node][index] == handle { places[link.node][index] = nil }
         }
@@ -166,19 +179,19 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
                 transport.close(link.connection)
                 wiring.remove(handle)
             case .flush(let key):
-                guard let handle = wiring.find(node, key), let link = wiring.links[handle] else {
-                    continue
-                }
-                send(&lnet, link, &transport)
+                guard let handle = wiring.find(node, key) else { continue }
+                send(&lnet, handle, &wiring, &transport)
             }
         }
     }
 
     private static func send(
-        _ lnet: inout LNetCore, _ link: Link, _ transport: inout TCPTransport
+        _ lnet: inout LNetCore, _ handle: SlotHandle, _ wiring: inout Wiring,
+        _ transport: inout TCPTransport
     ) {
-        guard transport.canSend(link.connection) else { return }
-        lnet.withOutput(link.key) { transport.send(link.connection, $0) }
+        guard let link = wiring.links[handle], transport.canSend(link.connection) else { return }
+        let tookAll = lnet.withOutput(link.key) { transport.send(link.connection, $0) }
+        wiring.setBlocked(handle, !tookAll)
     }
 
     /// Sets the node's timer, where it is not set for an earlier instant already.
@@ -230,8 +243,9 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
     mutating func writable(
         _ connection: ConnectionRef, word: UInt64, on transport: inout TCPTransport
     ) {
-        guard let link = wiring.links[SlotHandle(rawValue: word)] else { return }
-        Self.send(&nodes[lnet: link.node], link, &transport)
+        let handle = SlotHandle(rawValue: word)
+        guard let link = wiring.links[handle] else { return }
+        Self.send(&nodes[lnet: link.node], handle, &wiring, &transport)
         dirty.mark(link.node)
     }
 

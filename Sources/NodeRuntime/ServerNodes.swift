@@ -176,8 +176,8 @@ struct ServerNodes: ~Copyable, NodeSet {
         }
     }
 
-    mutating func conclude(_ moment: Moment, _ dirty: inout DirtyNodes) {
-        if drainUntil != nil, node.lnet.isDrained { loop.stop() }
+    mutating func conclude(_ moment: Moment, isFlushed: Bool) {
+        if drainUntil != nil, isFlushed { loop.stop() }
     }
 
     private func log(_ line: String) { options.log(line) }

@@ -1,4 +1,5 @@
-public import EventLoop
+import ClientCore
+import EventLoop
 import LNetCore
 public import NodeCore
 public import Primitives
@@ -68,13 +69,9 @@ public final class ServerProcess: @unchecked Sendable {
     private let isOver = StopFlag()
     private let options: Options
     private var reactor: Reactor<ServerNodes>
-    private let running = Lock<Running>(.ready)
-
-    private enum Running {
-        case ready
-        case onThread(LoopThread)
-        case ended(Result<ServerExit, RuntimeError>)
-    }
+    private let thread = Lock<LoopThread?>(nil)
+    private let outcome = Lock<Result<ServerExit, RuntimeError>?>(nil)
+    private let isStopping = StopFlag()
 
     /// Opens the store, unless this is a standby, and listens.
     ///
@@ -132,17 +129,18 @@ public final class ServerProcess: @unchecked Sendable {
 
     /// Serves on a thread of its own until `stop`; `join` waits for the end.
     public func start() throws(RuntimeError) {
-        do {
-            let thread = try LoopThread(named: options.configuration.targetName) {
-                let result: Result<ServerExit, RuntimeError>
-                do {
-                    result = .success(try self.run())
-                } catch {
-                    result = .failure(error)
-                }
-                self.outcome.withLock { $0 = result }
+        let body: @Sendable () -> Void = {
+            let result: Result<ServerExit, RuntimeError>
+            do throws(RuntimeError) {
+                result = .success(try self.run())
+            } catch {
+                result = .failure(error)
             }
-            running.withLock { $0 = .onThread(thread) }
+            self.outcome.withLock { $0 = result }
+        }
+        do throws(FabricError) {
+            let thread = try LoopThread(named: options.configuration.targetName, body)
+            self.thread.withLock { $0 = thread }
         } catch {
             throw .system(error)
         }
@@ -151,18 +149,16 @@ public final class ServerProcess: @unchecked Sendable {
     /// Waits until the thread that `start` made has ended, and returns how.
     @discardableResult
     public func join() throws(RuntimeError) -> ServerExit {
-        let thread: LoopThread? = running.withLock { running in
-            guard case .onThread(let thread) = running else { return nil }
-            running = .ready
+        let thread = self.thread.withLock { thread in
+            defer { thread = nil }
             return thread
         }
         thread?.join()
-        let result = outcome.withLock { $0 }
-        precondition(result != nil, "joined after start")
-        return try result!.get()
+        guard let outcome = outcome.withLock({ $0 }) else {
+            preconditionFailure("a server is joined after it was started")
+        }
+        return try outcome.get()
     }
-
-    private let outcome = Lock<Result<ServerExit, RuntimeError>?>(nil)
 
     // MARK: From any thread
 
@@ -183,8 +179,6 @@ public final class ServerProcess: @unchecked Sendable {
                         expiryMs: options.stopDeadlineMs &* 4 &+ 10_000)))
         }
     }
-
-    private let isStopping = StopFlag()
 
     /// Ends at once, as a crash would: what is not committed is lost, and no client is told.
     package func abandon() { mail.post(.abandon) }

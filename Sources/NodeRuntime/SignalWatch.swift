@@ -40,7 +40,7 @@ public enum SignalWatch {
 
     /// A write to a connection that the peer ended is an error to handle, not a reason to end.
     public static func ignorePipe() {
-        _ = unsafe signal(SIGPIPE, SIG_IGN)
+        _ = signal(SIGPIPE, SIG_IGN)
     }
 
     private static var watched: sigset_t {

@@ -4,6 +4,9 @@ public import WireFormat
 public enum StartGate {
     /// What the store says about the instance that used it last.
     public struct LastRun: Equatable, Sendable {
+        /// The last instance that changed anything: it is noted with its first update, in the
+        /// transaction that withdraws the clean record. Replies wait until that one is on disk, so that
+        /// no acknowledged update ever stands beside a record that does not know it.
         public var instance: UInt64
         public var versions: ClosedRange<ProtocolVersion>
         public var storeFormat: UInt32

@@ -77,6 +77,8 @@ struct Import: Sendable {
     /// The newest upgrade that the target spoke of.
     var epoch = UpgradeEpoch.none
     var trailer: ReplyTrailer?
+    /// DISCONNECT is under way.
+    var isLeaving = false
     /// The owner has locks or opens there.
     var holdsState = false
 

@@ -103,6 +103,8 @@ public struct ImportCounters: Equatable, Sendable {
     public internal(set) var evictions: UInt64 = 0
     /// Replies of older connections, of other nodes, or to nothing.
     public internal(set) var lateReplies: UInt64 = 0
+    /// Requests of the server on an older connection.
+    public internal(set) var lateCallbacks: UInt64 = 0
     /// Messages whose bytes were refused.
     public internal(set) var badMessages: UInt64 = 0
 }

@@ -28,6 +28,10 @@ extension RPCClient {
         var index = found
         if case .targetUp(let up) = body {
             index = imports.firstIndex { $0.targetName == up.targetName } ?? found
+        } else if let found, header.connectionCount < imports[found].connectionCount {
+            // Of a connection that is over: the server sends it again on the one that stands.
+            imports[found].counters.lateCallbacks &+= 1
+            return
         }
         events.append(
             .callback(

@@ -10,12 +10,12 @@ extension RPCClient {
     public mutating func preconnect(
         _ index: Int, to nid: NID, lnet: inout LNetCore, now: Ticks
     ) {
+        guard isWanted(index) else { return }
         let endpoint = imports[index].endpoint(for: nid)
         if let parked = imports[index].parked {
             guard parked.endpoint != endpoint else { return }
             abandonParked(index)
         }
-        guard imports[index].state != .closed, imports[index].state != .new else { return }
         imports[index].parked = sendConnect(index, endpoint, &lnet, now)
     }
 
@@ -24,7 +24,7 @@ extension RPCClient {
     public mutating func targetUp(
         _ index: Int, nid: NID, instance: UInt64, lnet: inout LNetCore, now: Ticks
     ) {
-        guard imports[index].state != .new, imports[index].state != .closed else { return }
+        guard isWanted(index) else { return }
         if imports[index].state.isConnected, imports[index].instance >= instance { return }
         guard imports[index].instance <= instance else { return }
         let endpoint = imports[index].endpoint(for: nid)
@@ -43,6 +43,16 @@ extension RPCClient {
         abandonAttempt(index)
         imports[index].failures = 0
         startAttempt(index, at: endpoint, &lnet, now)
+    }
+
+    /// The owner has asked for a connection and has not ended it.
+    private func isWanted(_ index: Int) -> Bool {
+        switch imports[index].state {
+        case .new, .closed: false
+        case .disconnected, .connecting, .replay, .replayLocks, .replayWait, .recover, .full,
+            .evicted:
+            !imports[index].isLeaving
+        }
     }
 
     /// How long after a push the answer to an earlier CONNECT may take.
@@ -213,6 +223,7 @@ extension RPCClient {
         if status == .access || status == .protocolError {
             events.append(.refused(import: index, status: status))
             abandonParked(index)
+            tryElsewhere(index, now)
             return
         }
         postponeParked(index, now)
@@ -224,6 +235,15 @@ extension RPCClient {
         requests.remove(parked.xid)
         imports[index].parked!.xid = .zero
         imports[index].parked!.deadline = now + configuration.reconnectDelayMax
+        tryElsewhere(index, now)
+    }
+
+    /// The parked CONNECT was all that an unconnected import waited for, and will not do.
+    private mutating func tryElsewhere(_ index: Int, _ now: Ticks) {
+        guard imports[index].state == .connecting, imports[index].attempt == nil else { return }
+        imports[index].failures += 1
+        imports[index].retryAt = min(
+            imports[index].retryAt, now + backoff(imports[index].failures))
     }
 
     /// A connection stands: what the target knows of this client decides what comes next.
@@ -254,9 +274,12 @@ extension RPCClient {
             beginFresh(index, reply, &lnet, now)
         case .sameInstance where previousInstance == reply.instance:
             noteCommitted(index, reply.lastCommitted)
-            if imports[index].recovery?.instance == reply.instance {
+            if let recovery = imports[index].recovery, recovery.instance == reply.instance,
+                recovery.phase != .finalPing
+            {
                 resumeRecovery(index, &lnet, now)
             } else {
+                // Also where only the answer to the final ping was lost.
                 abandonRecovery(index, &lnet)
                 becomeFull(index, &lnet, now)
             }
@@ -265,6 +288,9 @@ extension RPCClient {
             noteCommitted(index, reply.lastCommitted)
             beginRecovery(index, reply.instance, &lnet, now)
         case .cleanRecord:
+            if imports[index].recovery?.instance != reply.instance {
+                abandonRecovery(index, &lnet)
+            }
             noteCommitted(index, reply.lastCommitted)
             loseUncommitted(index)
             beginRecovery(index, reply.instance, &lnet, now)
@@ -283,7 +309,6 @@ extension RPCClient {
         events.append(.disconnected(import: index, reason: reason))
         imports[index].commitPingAt = .distantFuture
         imports[index].failures = 0
-        if imports[index].state == .closed { return }
         if let parked = imports[index].parked, parked.xid != .zero {
             // It is simply the attempt now. Should it not be answered, the other places follow.
             imports[index].enter(.connecting, now)
@@ -329,6 +354,7 @@ extension RPCClient {
     mutating func close(_ index: Int, _ now: Ticks) {
         imports[index].retryAt = .distantFuture
         imports[index].commitPingAt = .distantFuture
+        imports[index].isLeaving = false
         imports[index].enter(.closed, now)
         // A later connect is a new beginning.
         imports[index].instance = 0

@@ -63,7 +63,7 @@ extension RPCClient {
         while next != .zero {
             let xid = next
             next = requests[xid].newer
-            if requests[xid].wasSent || requests[xid].body.dependsOnHeldState {
+            if requests[xid].wasSent || requests[xid].dependsOnHeldState {
                 fail(xid, index, .notConnected, &lnet)
             }
         }
@@ -79,7 +79,7 @@ extension RPCClient {
             let saved = imports[index].saved[place]
             events.append(
                 .replayFailed(
-                    import: index, opcode: requests[saved.xid].body.opcode,
+                    import: index, opcode: requests[saved.xid].opcode,
                     status: .notConnected, xid: saved.xid, transno: saved.transno))
         }
         forgetSaved(index)
@@ -202,11 +202,7 @@ extension RPCClient {
 
     private func isSavedOpen(_ index: Int, _ handle: UInt64) -> Bool {
         for place in imports[index].savedHead..<imports[index].saved.count {
-            if case .open(let open) = requests[imports[index].saved[place].xid].body,
-                open.handle == handle
-            {
-                return true
-            }
+            if requests.openHandle(imports[index].saved[place].xid) == handle { return true }
         }
         return false
     }
@@ -245,7 +241,7 @@ extension RPCClient {
         if header.status.isError {
             events.append(
                 .replayFailed(
-                    import: index, opcode: requests[xid].body.opcode, status: header.status,
+                    import: index, opcode: requests[xid].opcode, status: header.status,
                     xid: xid, transno: requests[xid].transno))
         }
         prune(index)

@@ -121,7 +121,7 @@ extension RPCClient {
             imports[index].counters.lateReplies &+= 1
             return
         }
-        let opcode = requests[xid].body.opcode
+        let opcode = requests[xid].opcode
         let version = imports[index].version
         let connectionCount = requests[xid].connectionCount
         let answer: Answer?

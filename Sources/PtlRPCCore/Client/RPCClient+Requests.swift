@@ -9,7 +9,7 @@ extension RPCClient {
     mutating func enqueue(_ xid: XID, _ index: Int) {
         if requests[xid].isUpdate {
             requests.append(xid, to: &imports[index].updates, as: .updates)
-        } else if requests[xid].body.isUrgent {
+        } else if requests[xid].isUrgent {
             requests.append(xid, to: &imports[index].urgent, as: .urgent)
         } else {
             requests.append(xid, to: &imports[index].others, as: .others)
@@ -143,8 +143,7 @@ extension RPCClient {
         header.lastXID = XID(rawValue: (oldest == .zero ? xid : min(oldest, xid)).rawValue - 1)
         header.matchBits = xid.rawValue
         writer.removeAll()
-        requests[xid].body.encode(
-            header: header, version: imports[index].version, into: &writer)
+        requests.encode(xid, header: header, version: imports[index].version, into: &writer)
         let peer: PeerRef
         if let known = imports[index].endpoints[endpoint].peer {
             peer = known
@@ -171,15 +170,7 @@ extension RPCClient {
     /// are shared with the request, not copied.
     private mutating func attachBulk(_ xid: XID, _ index: Int, _ lnet: inout LNetCore) {
         detachBulk(xid, &lnet)
-        let md: MemoryDescriptor
-        if let source = requests[xid].body.bulkSource {
-            md = MemoryDescriptor(memory: .buffer(source), options: [.get, .manageRemote])
-        } else if requests[xid].body.bulkSinkByteCount > 0 {
-            let sink = [UInt8](repeating: 0, count: requests[xid].body.bulkSinkByteCount)
-            md = MemoryDescriptor(memory: .buffer(sink), options: [.put, .manageRemote])
-        } else {
-            return
-        }
+        guard let md = requests.bulkDescriptor(xid) else { return }
         requests[xid].bulkReceived = 0
         requests[xid].bulk = lnet.attach(
             portal: ServicePortal.ostBulk,

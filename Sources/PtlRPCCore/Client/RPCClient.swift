@@ -61,6 +61,7 @@ public struct RPCClient: Sendable {
     /// Ends the connection: a DISCONNECT where one stands, then `closed`. What is under way fails
     /// with `shutdown`.
     public mutating func disconnect(_ index: Int, lnet: inout LNetCore, now: Ticks) {
+        guard !imports[index].isLeaving else { return }
         abandonAttempt(index)
         abandonParked(index)
         failAll(index, .shutdown, &lnet)
@@ -68,6 +69,7 @@ public struct RPCClient: Sendable {
         case .closed:
             break
         case .full:
+            imports[index].isLeaving = true
             sendInternal(index, .disconnect, .disconnect(imports[index].kind), &lnet, now)
         case .new, .disconnected, .connecting, .replay, .replayLocks, .replayWait, .recover,
             .evicted:
@@ -111,9 +113,9 @@ public struct RPCClient: Sendable {
         let xid = requests.insert(.call, body, cookie: cookie, import: index)
         imports[index].highestXID = xid
         imports[index].counters.calls &+= 1
-        if imports[index].state == .closed || imports[index].queuedCount >= configuration.queuedMax
-        {
-            let status = imports[index].state == .closed ? Status.shutdown : .tryAgain
+        let isClosed = imports[index].state == .closed || imports[index].isLeaving
+        if isClosed || imports[index].queuedCount >= configuration.queuedMax {
+            let status = isClosed ? Status.shutdown : .tryAgain
             requests.remove(xid)
             events.append(.failed(cookie: cookie, import: index, status: status, xid: xid))
             return RequestHandle(xid: xid)

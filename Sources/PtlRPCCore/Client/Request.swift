@@ -34,7 +34,11 @@ struct Request: Sendable {
     var importIndex: Int32 = 0
     var kind = Kind.call
     var place = Place.none
+    // What the body says, asked for often.
+    var opcode = Opcode.ping
     var isUpdate = false
+    var isUrgent = false
+    var dependsOnHeldState = false
     var wasSent = false
     /// Nobody awaits the answer any more.
     var isCancelled = false

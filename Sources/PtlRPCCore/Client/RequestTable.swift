@@ -1,3 +1,4 @@
+import LNetCore
 import WireFormat
 
 /// All requests of a client, each found from its XID without a search.
@@ -18,6 +19,37 @@ struct RequestTable: Sendable {
 
     func contains(_ xid: XID) -> Bool {
         xid != .zero && !slots.isEmpty && slots[slot(xid)].xid == xid
+    }
+
+    /// Appends the message of a live request as `version` spells it.
+    func encode(
+        _ xid: XID, header: PtlRPCBody, version: ProtocolVersion, into writer: inout WireWriter
+    ) {
+        let index = slot(xid)
+        precondition(slots[index].xid == xid, "the request is live")
+        slots[index].body.encode(header: header, version: version, into: &writer)
+    }
+
+    /// The bulk descriptor that a live request needs; nil for none. Bytes to write are shared.
+    func bulkDescriptor(_ xid: XID) -> MemoryDescriptor? {
+        let index = slot(xid)
+        precondition(slots[index].xid == xid, "the request is live")
+        if let source = slots[index].body.bulkSource {
+            return MemoryDescriptor(memory: .buffer(source), options: [.get, .manageRemote])
+        }
+        let byteCount = slots[index].body.bulkSinkByteCount
+        guard byteCount > 0 else { return nil }
+        return MemoryDescriptor(
+            memory: .buffer([UInt8](repeating: 0, count: byteCount)),
+            options: [.put, .manageRemote])
+    }
+
+    /// The server's handle of a saved open; nil for any other request.
+    func openHandle(_ xid: XID) -> UInt64? {
+        let index = slot(xid)
+        precondition(slots[index].xid == xid, "the request is live")
+        if case .open(let open) = slots[index].body { return open.handle }
+        return nil
     }
 
     /// A live request, read or changed in place. Traps for any other XID.
@@ -48,7 +80,10 @@ struct RequestTable: Sendable {
         slots[index].importIndex = Int32(importIndex)
         slots[index].kind = kind
         slots[index].cookie = cookie
+        slots[index].opcode = body.opcode
         slots[index].isUpdate = kind == .call && body.isUpdate
+        slots[index].isUrgent = body.isUrgent
+        slots[index].dependsOnHeldState = body.dependsOnHeldState
         slots[index].body = body
         count += 1
         return lastXID

@@ -86,4 +86,3 @@ struct ReplySlot: Sendable {
     var status = Status.ok
     var saved: [UInt8] = []
 }
-

@@ -100,6 +100,8 @@ extension RPCServer {
         if isRecovering, !request.isObserver {
             // The earlier client is dead either way, and must not hold up the others.
             if let predecessor { evict(predecessor, .clientRestarted) }
+            // Also a stranger's connect begins the window: when nobody comes back, it ends.
+            if recovery.deadline == nil { openWindow() }
             advanceRecovery(lnet: &lnet)
             if isRecovering { throw .recovering }
             predecessor = nil

@@ -9,7 +9,9 @@ extension RPCServer {
     public mutating func replyRecord(
         _ token: RequestToken, status: Status, body: ReplyBody, transno: Transno
     ) -> ReplyRecord? {
-        let found = requests.update(token.slot) { ($0.export, $0.tag, $0.xid, $0.opcode, $0.isUpdate) }
+        let found = requests.update(token.slot) {
+            ($0.export, $0.tag, $0.xid, $0.opcode, $0.isUpdate)
+        }
         guard let (index, tag, xid, opcode, isUpdate) = found, isUpdate else { return nil }
         let saved = saved(body, opcode, status)
         requests.update(token.slot) { $0.saved = saved }
@@ -84,7 +86,8 @@ extension RPCServer {
     private mutating func finishUpdate(
         _ slot: SlotHandle, _ status: Status, _ body: ReplyBody, _ transno: Transno
     ) {
-        let found = requests.update(slot) { request -> (UInt32, Int, XID, Opcode, [UInt8]?, Bool)? in
+        let found = requests.update(slot) {
+            request -> (UInt32, Int, XID, Opcode, [UInt8]?, Bool)? in
             guard request.isUpdate else { return nil }
             let saved = request.saved
             request.saved = nil
@@ -97,7 +100,11 @@ extension RPCServer {
         let kept = ReplySlot(
             state: .finished, xid: xid, transno: transno, status: status,
             saved: row ?? saved(body, opcode, status))
-        if isReplay { exports[index].replayed.append(kept) }
+        if isReplay {
+            // Only its latest few can still be asked for; each tag's last is in its slot anyway.
+            if exports[index].replayed.count >= 64 { exports[index].replayed.removeFirst(32) }
+            exports[index].replayed.append(kept)
+        }
         guard exports[index].slots[place].xid == xid else { return }
         exports[index].slots[place] = kept
         if exports[index].recovery == .none { exports[index].freeSlots() }

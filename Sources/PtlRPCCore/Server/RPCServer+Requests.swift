@@ -155,7 +155,10 @@ extension RPCServer {
             return
         }
         if case .ping? = request.body {
-            if request.flags.contains(.lockReplayDone) { exports[index].isCleanRecord = false }
+            if request.flags.contains(.lockReplayDone), exports[index].isCleanRecord {
+                exports[index].isCleanRecord = false
+                events.append(.replayDone(export: index))
+            }
             send(.ok, .empty, .zero, nil, request, lnet: &lnet)
             return
         }

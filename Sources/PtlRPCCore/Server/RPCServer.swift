@@ -197,9 +197,14 @@ public struct RPCServer: Sendable {
     private mutating func peerLost(_ nid: NID) {
         for index in exports.nids.indices where exports.nids[index] == nid.rawValue {
             let index = UInt32(index)
+            if exports[index].isObserver {
+                // It has no record, and will ask anew.
+                forget(index)
+                continue
+            }
             guard exports[index].peer != nil else { continue }
             exports[index].peer = nil
-            if !exports[index].isObserver { events.append(.peerLost(export: index)) }
+            events.append(.peerLost(export: index))
         }
         for index in parked.indices where parked[index].put.initiator.nid == nid {
             parked[index].isLost = true

@@ -17,6 +17,9 @@ public enum RPCServerEvent: Equatable, Sendable {
     case peerLost(export: UInt32)
     /// The answer to a request to a client, or why there is none.
     case callbackReply(cookie: UInt64, export: UInt32, status: Status, body: ReplyBody)
+    /// After a clean start: the client has told all its opens and locks. What of it is still
+    /// reserved was given up.
+    case replayDone(export: UInt32)
     /// A recovery has reached this stage.
     case recoveryStage(RecoveryStage)
     /// Everybody is served from now on; the clients that were lost during the recovery.
@@ -44,7 +47,7 @@ public struct ServerRequest: Equatable, Sendable {
 }
 
 /// How a recovery proceeds.
-public enum RecoveryStage: UInt8, Sendable, CaseIterable {
+public enum RecoveryStage: UInt8, Sendable, CaseIterable, Comparable {
     /// Not started: connects are parked.
     case standby = 0
     /// Until every known client is back.
@@ -59,6 +62,8 @@ public enum RecoveryStage: UInt8, Sendable, CaseIterable {
     case serving = 5
     /// Nothing is accepted any more.
     case stopped = 6
+
+    public static func < (a: RecoveryStage, b: RecoveryStage) -> Bool { a.rawValue < b.rawValue }
 }
 
 /// Why an export was taken away from its client.

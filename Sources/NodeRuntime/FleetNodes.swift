@@ -1,0 +1,243 @@
+import ClientCore
+import EventLoop
+import LNetCore
+import NodeCore
+import Primitives
+import WireFormat
+
+/// Many clients, as a reactor drives them.
+struct FleetNodes: ~Copyable, NodeSet {
+    private var nodes: [ClientNode]
+    private let options: ClientFleet.Options
+    private let mail: Mailbox<FleetMail>
+    private let completions: FleetCompletions
+    private let loop: EventLoop
+    private var batch: [FleetMail] = []
+    /// Which operation of its node a submitter's handle became; by the handle's index.
+    private var running: [Running] = []
+    private var finished: [(SlotHandle, Result<FileResult, OperationError>)] = []
+    private var unmounts: [[@Sendable () -> Void]]
+    private var pings: [[Ping]]
+    private var commands = FleetCommands()
+
+    private struct Running: BitwiseCopyable {
+        var handle: SlotHandle
+        var node: Int
+        var operation: SlotHandle
+    }
+
+    private struct Ping {
+        var id: UInt64
+        var completion: @Sendable (Result<PingAnswer, PingFailure>) -> Void
+    }
+
+    init(
+        _ nodes: [ClientNode], options: ClientFleet.Options, mail: Mailbox<FleetMail>,
+        completions: FleetCompletions, loop: EventLoop
+    ) {
+        self.nodes = nodes
+        self.options = options
+        self.mail = mail
+        self.completions = completions
+        self.loop = loop
+        unmounts = Array(repeating: [], count: nodes.count)
+        pings = Array(repeating: [], count: nodes.count)
+    }
+
+    mutating func begin(_ moment: Moment, _ dirty: inout DirtyNodes) {
+        options.driver?.started(nodeCount: nodes.count, now: moment.now, &commands)
+        carryOut(moment, &dirty)
+    }
+
+    /// ESHUTDOWN.
+    static let shutdownErrno: Int32 = 108
+
+    /// The end of the loop: whoever waits is told so.
+    mutating func end() {
+        completions.deliver(finished)
+        finished.removeAll()
+        completions.close(.shutdown)
+        // From here on nothing is posted that somebody waits for.
+        if mail.drain(into: &batch) {
+            for item in batch {
+                switch item {
+                case .unmount(let node, let completion): unmounts[node].append(completion)
+                case .ping(let node, _, _, let completion):
+                    pings[node].append(Ping(id: 0, completion: completion))
+                case .mount, .mountAll, .submit, .cancel, .inspect, .stop: break
+                }
+            }
+            batch.removeAll()
+        }
+        for node in nodes.indices {
+            let nid = nodes[node].lnet.nid
+            for ping in pings[node] {
+                ping.completion(.failure(PingFailure(nid: nid, errno: Self.shutdownErrno)))
+            }
+            for unmount in unmounts[node] { unmount() }
+            pings[node].removeAll()
+            unmounts[node].removeAll()
+        }
+    }
+
+    // MARK: NodeSet
+
+    var nodeCount: Int { nodes.count }
+
+    subscript(lnet node: Int) -> LNetCore {
+        get { nodes[node].lnet }
+        _modify { yield &nodes[node].lnet }
+    }
+
+    var wish: ReactorWish { .run }
+
+    var nextAttendance: Ticks { commands.nextTimer }
+
+    func nextDeadline(_ node: Int) -> Ticks? { nodes[node].nextDeadline }
+
+    mutating func attend(_ moment: Moment, _ dirty: inout DirtyNodes) {
+        if mail.drain(into: &batch) {
+            // Taken out for the time of the loop, which changes the rest of the set.
+            var items: [FleetMail] = []
+            swap(&items, &batch)
+            for item in items { take(item, moment, &dirty) }
+            items.removeAll(keepingCapacity: true)
+            swap(&items, &batch)
+        }
+        if let driver = options.driver, commands.nextTimer <= moment.now {
+            commands.nextTimer = .distantFuture
+            driver.timerFired(now: moment.now, &commands)
+            carryOut(moment, &dirty)
+        }
+    }
+
+    private mutating func take(_ item: FleetMail, _ moment: Moment, _ dirty: inout DirtyNodes) {
+        switch item {
+        case .mount(let node):
+            nodes[node].mount(now: moment.now)
+            dirty.mark(node)
+        case .mountAll:
+            for node in nodes.indices {
+                nodes[node].mount(now: moment.now)
+                dirty.mark(node)
+            }
+        case .unmount(let node, let completion):
+            unmounts[node].append(completion)
+            nodes[node].unmount(now: moment.now)
+            dirty.mark(node)
+        case .submit(let node, let operation, let handle):
+            let place = nodes[node].submit(
+                operation, cookie: handle.rawValue, wall: moment.wall, now: moment.now)
+            note(Running(handle: handle, node: node, operation: place))
+            dirty.mark(node)
+        case .cancel(let handle):
+            let index = Int(handle.index)
+            guard index < running.count, running[index].handle == handle else { return }
+            let node = running[index].node
+            nodes[node].cancel(running[index].operation, now: moment.now)
+            dirty.mark(node)
+        case .ping(let node, let nid, let timeout, let completion):
+            let id = nodes[node].lnet.ping(nid, timeout: timeout, now: moment.now)
+            pings[node].append(Ping(id: id, completion: completion))
+            dirty.mark(node)
+        case .inspect(let node, let body):
+            body(nodes[node].core)
+        case .stop:
+            loop.stop()
+        }
+    }
+
+    private mutating func note(_ entry: Running) {
+        while running.count <= Int(entry.handle.index) {
+            let none = SlotHandle(index: 0, generation: 0)
+            running.append(Running(handle: none, node: 0, operation: none))
+        }
+        running[Int(entry.handle.index)] = entry
+    }
+
+    mutating func step(_ node: Int, _ moment: Moment, _ dirty: inout DirtyNodes) {
+        if !pings[node].isEmpty { takePings(node, moment) }
+        nodes[node].step(now: moment.now, wall: moment.wall)
+        while let event = nodes[node].nextEvent() { pass(event, of: node, moment) }
+        // What the driver asks of this node goes out with the rest of its output.
+        carryOut(moment, &dirty)
+    }
+
+    private mutating func pass(_ event: ClientEvent, of node: Int, _ moment: Moment) {
+        switch event {
+        case .completed(let cookie, let result):
+            if cookie & FleetCommands.driverBit != 0 {
+                options.driver?.completed(
+                    node: node, cookie: cookie & ~FleetCommands.driverBit, result,
+                    now: moment.now, &commands)
+            } else {
+                finished.append((SlotHandle(rawValue: cookie), result))
+            }
+            return
+        case .unmounted:
+            let waiting = unmounts[node]
+            unmounts[node].removeAll()
+            for completion in waiting { completion() }
+        case .acknowledged, .stamp, .connected, .disconnected, .evicted, .writeLost, .updateLost,
+            .refused:
+            break
+        }
+        options.driver?.event(node: node, event, now: moment.now, &commands)
+        options.onEvent?(node, event, moment.now)
+    }
+
+    /// Does what the driver asked for. Nodes that it touches are stepped in the next turn.
+    private mutating func carryOut(_ moment: Moment, _ dirty: inout DirtyNodes) {
+        guard !commands.commands.isEmpty else { return }
+        for index in commands.commands.indices {
+            switch commands.commands[index] {
+            case .submit(let node, let operation, let cookie):
+                nodes[node].submit(
+                    operation, cookie: cookie | FleetCommands.driverBit, wall: moment.wall,
+                    now: moment.now)
+                dirty.mark(node)
+            case .mount(let node):
+                nodes[node].mount(now: moment.now)
+                dirty.mark(node)
+            case .unmount(let node):
+                nodes[node].unmount(now: moment.now)
+                dirty.mark(node)
+            }
+        }
+        commands.commands.removeAll(keepingCapacity: true)
+    }
+
+    mutating func conclude(_ moment: Moment, isFlushed: Bool) {
+        guard !finished.isEmpty else { return }
+        completions.deliver(finished)
+        finished.removeAll(keepingCapacity: true)
+    }
+
+    // MARK: Pings
+
+    /// Takes the answers to pings from among LNet's events, which are the file system's otherwise.
+    private mutating func takePings(_ node: Int, _ moment: Moment) {
+        nodes[node].lnet.tick(moment.now)
+        var others = Outbox<LNetEvent>()
+        while let event = nodes[node].lnet.events.popFirst() {
+            guard case .pinged(let ping) = event else {
+                others.append(event)
+                continue
+            }
+            guard let place = pings[node].firstIndex(where: { $0.id == ping.id }) else { continue }
+            let waiting = pings[node].remove(at: place)
+            if let info = nodes[node].lnet.pingInfo(ping) {
+                waiting.completion(.success(PingAnswer(roundTrip: ping.roundTrip, info: info)))
+            } else {
+                let errno = ping.errno == 0 ? LNetErrno.protocolError : ping.errno
+                waiting.completion(.failure(PingFailure(nid: ping.nid, errno: errno)))
+            }
+        }
+        nodes[node].lnet.events = others
+    }
+}
+
+extension ReactorCore<FleetNodes> {
+    /// Lets the driver begin; before the loop's first turn.
+    mutating func begin(_ moment: Moment) { nodes.begin(moment, &dirty) }
+}

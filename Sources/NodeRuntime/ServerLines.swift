@@ -1,0 +1,27 @@
+import NodeCore
+
+extension ServerStart {
+    /// How an operator reads it.
+    var line: String {
+        switch self {
+        case .fresh: "a new store"
+        case .clean: "after a clean stop"
+        case .recovering(let clientCount): "recovering \(clientCount) clients"
+        }
+    }
+}
+
+extension ServerLog {
+    /// How an operator reads it.
+    var line: String {
+        switch self {
+        case .evicted(let client, let reason): "evicted \(client): \(reason)"
+        case .recovered(let clientCount, let replayed, let evicted):
+            "recovered \(clientCount) clients, \(replayed) requests replayed, \(evicted) evicted"
+        case .upgrade(let text): text
+        case .connectRefused(let text): "refused a connect of \(text)"
+        case .commitFailed(let text): "a commit failed: \(text)"
+        case .fault(let text): "deliberate fault: \(text)"
+        }
+    }
+}
