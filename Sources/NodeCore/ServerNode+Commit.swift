@@ -21,7 +21,13 @@ extension ServerNode {
     mutating func takeGroup(now: Ticks) {
         guard let current = store, afterGroup.isEmpty else { return }
         guard current.hasOpenGroup else {
-            if !afterOpenGroup.isEmpty { finish(afterOpenGroup, now: now) }
+            // Nothing is left to write: what waited for it to be on disk has waited enough.
+            let waiting = afterOpenGroup
+            afterOpenGroup = []
+            if !waiting.isEmpty {
+                finish(waiting, now: now)
+                pump(now: now)
+            }
             return
         }
         let isDue =
@@ -33,6 +39,7 @@ extension ServerNode {
         last.put(.meta, key: row.key, value: row.value)
         store!.apply(last)
         guard let group = store!.takeGroup() else { return }
+        if hasWrittenRun, runGroup == nil { runGroup = group.id }
         afterGroup.append((group.id, afterOpenGroup))
         afterOpenGroup = []
         wantsCommit = false
@@ -44,6 +51,7 @@ extension ServerNode {
     public mutating func committed(_ group: UInt64, now: Ticks) {
         guard store != nil else { return }
         store!.committed(group)
+        if let runGroup, runGroup <= group { isRunCommitted = true }
         rpc.lastCommitted = Transno(rawValue: store!.lastCommittedTransno)
         while let first = afterGroup.first, first.group <= group {
             afterGroup.removeFirst()
@@ -64,7 +72,6 @@ extension ServerNode {
     }
 
     private mutating func finish(_ waiting: [AfterCommit], now: Ticks) {
-        if afterOpenGroup.count == waiting.count, afterGroup.isEmpty { afterOpenGroup = [] }
         for item in waiting {
             switch item {
             case .reply(let token, let status, let body, let transno):

@@ -139,14 +139,12 @@ extension ServerNode {
     }
 
     /// The client has replayed what it had: what it did not claim goes to others.
-    mutating func finishClientReplay(_ request: ServerRequest, now: Ticks) {
-        guard request.isLockReplay,
-            let place = reservedExports.firstIndex(of: request.export), let store
-        else { return }
+    mutating func finishClientReplay(_ export: UInt32, now: Ticks) {
+        guard let place = reservedExports.firstIndex(of: export), let store else { return }
         reservedExports.remove(at: place)
-        locks.releaseUnclaimed(owner(request.export), now: now)
+        locks.releaseUnclaimed(owner(export), now: now)
         if case .metadata(var metadata) = service {
-            var transaction = metadata.dropReservations(of: request.export, in: store)
+            var transaction = metadata.dropReservations(of: export, in: store)
             service = .metadata(metadata)
             apply(&transaction, now: now)
         }

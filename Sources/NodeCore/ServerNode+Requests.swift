@@ -27,6 +27,8 @@ extension ServerNode {
             break
         case .callbackReply(let cookie, let export, let status, let body):
             callbackReply(cookie, export: export, status: status, body: body, now: now)
+        case .replayDone(let export):
+            finishClientReplay(export, now: now)
         case .recoveryStage:
             break
         case .recoveryFinished(let evicted):
@@ -101,9 +103,6 @@ extension ServerNode {
             return executeUpdate(request, now: now)
         }
         switch request.body {
-        case .ping:
-            finishClientReplay(request, now: now)
-            reply(request, .ok, .empty, now: now)
         case .enqueue(let enqueue):
             self.enqueue(request, enqueue, now: now)
         case .cancel(let cancel):
@@ -159,7 +158,8 @@ extension ServerNode {
         guard let store else { return }
         let kind: UpgradeTarget.RequestClass =
             request.isReplay ? .replay : request.body.passesGate ? .flush : .update
-        var commitsFirst = commitsBeforeReply
+        // Until the clean record is withdrawn on disk, nothing may be promised beside it.
+        var commitsFirst = commitsBeforeReply || !isRunCommitted
         switch upgrade.judge(request.export, kind) {
         case .execute: break
         case .executeAndCommit: commitsFirst = true

@@ -62,6 +62,9 @@ public struct ServerNode {
     var isSealed = false
     var isStopped = false
     var hasWrittenRun = false
+    /// This instance stands in the store, and the clean record of the one before is gone.
+    var isRunCommitted = false
+    var runGroup: UInt64?
     var cleanRecordKeys: [[UInt8]] = []
     var exclusiveLock: SlotHandle?
     /// The admission lock of each export; by index.

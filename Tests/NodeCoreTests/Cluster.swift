@@ -125,7 +125,9 @@ final class Cluster {
             + "; servers "
             + servers.map { simulator.server($0).map { "\($0.phase)" } ?? "gone" }
             .joined(separator: ",")
-            + "; " + serverLog.suffix(5).map { "\($0)" }.joined(separator: "\n")
+            + "; " + serverLog.compactMap { entry -> String? in
+                if case .commit = entry.action { nil } else { "\(entry)" }
+            }.suffix(12).joined(separator: "\n")
             + "\n" + clientEvents.suffix(8).map { "\($0)" }.joined(separator: "\n")
             + "\n" + servers.map { "\(simulator.server($0)?.rpcCounters, default: "")" }
             .joined(separator: "\n")
