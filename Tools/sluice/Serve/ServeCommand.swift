@@ -1,4 +1,5 @@
 import ArgumentParser
+import ClientCore
 import EventLoop
 import Foundation
 import Logging
@@ -61,6 +62,9 @@ struct ServeCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Poll for this long before sleeping.", valueName: "us"))
     var spin: UInt32 = 0
 
+    @Option(help: ArgumentHelp("Stripes of new files have this size.", valueName: "bytes"))
+    var stripeSize: UInt32 = 1 << 20
+
     @Flag(help: "Start on an unclean store with a changed protocol range all the same.")
     var force = false
 
@@ -76,6 +80,12 @@ struct ServeCommand: ParsableCommand {
 
     @Flag(help: ArgumentHelp("End when standard input ends.", visibility: .hidden))
     var supervised = false
+
+    func validate() throws {
+        guard stripeSize >= 4096, stripeSize % 4096 == 0 else {
+            throw ValidationError("--stripe-size must be a multiple of 4096")
+        }
+    }
 
     enum FeatureName: String, ExpressibleByArgument, CaseIterable { case upgrade }
 
@@ -150,6 +160,7 @@ struct ServeCommand: ParsableCommand {
         options.configuration.versions = protocolRange.versions
         if without.contains(.upgrade) { options.configuration.features.remove(.upgrade) }
         options.configuration.commitInterval = .milliseconds(UInt64(commitInterval))
+        options.configuration.stripeSize = stripeSize
         options.configuration.keepsAudit = audit
         options.configuration.isForced = force
         options.configuration.fault = fault?.fault

@@ -1,13 +1,14 @@
-import ArgumentParser
+public import ArgumentParser
+import ClientCore
 import Foundation
-import WireFormat
+public import WireFormat
 
-extension NID: @retroactive ExpressibleByArgument {
+extension NID: ExpressibleByArgument {
     /// `127.0.1.7@tcp`; without `@` the network is tcp.
     public init?(argument: String) { self.init(argument) }
 }
 
-extension TargetKind: @retroactive ExpressibleByArgument {
+extension TargetKind: ExpressibleByArgument {
     public init?(argument: String) {
         switch argument {
         case "mds": self = .mds

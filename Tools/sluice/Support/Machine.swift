@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import WireFormat
 
 /// What this machine can tell: addresses, memory, descriptors.
@@ -60,6 +61,18 @@ enum Machine {
     /// Open file descriptors of a process; 0 where it is gone.
     static func descriptorCount(of process: pid_t) -> Int {
         (try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(process)/fd").count) ?? 0
+    }
+
+    /// Removes a local file, if it is there.
+    static func remove(_ path: String) {
+        // SAFETY: the text lives for the call.
+        _ = unsafe unlink(path)
+    }
+
+    /// Puts a local file in another's place; says why not, where that fails.
+    static func rename(_ path: String, to destination: String) -> String? {
+        // SAFETY: the texts live for the call.
+        unsafe Glibc.rename(path, destination) == 0 ? nil : errnoText()
     }
 
     /// This program's own file.

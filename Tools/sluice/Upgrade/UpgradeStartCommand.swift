@@ -1,4 +1,5 @@
 import ArgumentParser
+import ClientCore
 import WireFormat
 
 /// `sluice upgrade start`: the order that begins it.

@@ -1,4 +1,5 @@
 import ArgumentParser
+import ClientCore
 import WireFormat
 
 /// `sluice upgrade status`: who is prepared, who is not, and why.
