@@ -92,7 +92,8 @@ let package = Package(
                 "PtlRPCCore", "LDLMCore",
             ]),
         // The async Swift API of the file system.
-        room("SluiceClient", ["NodeRuntime", "NodeCore", "ClientCore", "WireFormat", "Primitives"]),
+        room(
+            "SluiceClient", ["NodeRuntime", "NodeCore", "ClientCore", "WireFormat", "Primitives"]),
         // The same cores in one deterministic process.
         room(
             "Simulator",

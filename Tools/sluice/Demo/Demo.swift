@@ -21,6 +21,8 @@ final class Demo {
     private var rate = 0.0
     private var demoDescriptorCount = 0
     private var report: DemoReport
+    /// t0 of each upgrade.
+    private var orderedAt: [Ticks] = []
 
     init(
         cluster: DemoCluster, clientCount: Int, seconds: Double, scheme: DemoScheme, seed: UInt64
@@ -145,8 +147,7 @@ final class Demo {
         old.measure()
         let order = UpgradeStart(
             scheme: .drain, deadlineMs: 20_000, expiryMs: 60_000, next: standby.nid)
-        let began = now
-        driver.orders.withLock { $0.begins = (place, began, true) }
+        try await observe(place, isAnnounced: true)
         guard case .upgradeStarted = try await admin.send(.upgradeStart(order), to: place) else {
             throw Failure("\(name) does not begin its upgrade")
         }
@@ -170,8 +171,7 @@ final class Demo {
         try await cluster.waitForLine("standby", of: standby, seconds: 20)
         phase = "upgrading \(name): killed"
         old.measure()
-        let began = now
-        driver.orders.withLock { $0.begins = (place, began, false) }
+        try await observe(place, isAnnounced: false)
         old.send(SIGKILL)
         _ = try await cluster.waitForEnd(of: old, seconds: 10)
         let end = try await cluster.waitForEnd(of: standby, seconds: 20)
@@ -188,6 +188,15 @@ final class Demo {
         }
         try await recovered(place)
         try await note(place, from: 1, to: 1, refusal: refusal)
+    }
+
+    /// Makes the driver keep the clients' stamps; what comes next is the upgrade's t0.
+    private func observe(_ place: Int, isAnnounced: Bool) async throws {
+        let count = driver.progress.withLock(\.traceCount)
+        let began = now
+        driver.orders.withLock { $0.begins = (place, began, isAnnounced) }
+        try await wait("the clients are watched", seconds: 10) { $0.traceCount > count }
+        orderedAt.append(now)
     }
 
     /// Waits until a target serves again.
@@ -262,7 +271,8 @@ final class Demo {
         try cluster.check()
         let progress = driver.progress.withLock { $0 }
         if lastOperations.at != .zero {
-            rate = Double(progress.operations - lastOperations.count)
+            rate =
+                Double(progress.operations - lastOperations.count)
                 / (now - lastOperations.at).inSeconds
         }
         lastOperations = (progress.operations, now)
@@ -309,6 +319,8 @@ final class Demo {
         }
         if report.samples.count < 16 { report.samples += driver.otherErrors }
         for (place, trace) in driver.traces.enumerated() where place < report.upgrades.count {
+            var trace = trace
+            trace.began = orderedAt[place]
             describe(trace, place)
         }
         if let windows {

@@ -32,7 +32,9 @@ final class DemoCluster {
             targets.append(
                 ClientTarget(
                     name: target.name, kind: target.kind, index: target.index,
-                    nids: [NID(address: first + 1, type: .tcp), NID(address: first + 2, type: .tcp)]
+                    nids: [
+                        NID(address: first + 1, type: .tcp), NID(address: first + 2, type: .tcp),
+                    ]
                 ))
         }
         var file = ClusterFile(acceptPort: acceptPort, targets: targets)

@@ -109,8 +109,11 @@ struct DemoReport: Encodable {
                 three(upgrade.notificationMs), three(upgrade.receiptMs), one(upgrade.preparedMs),
                 one(upgrade.committedMs), three(upgrade.pauseMs), one(upgrade.blackoutMs),
                 "\(upgrade.replayed)", "\(upgrade.resent)",
-                [upgrade.opsPerSecond.before, upgrade.opsPerSecond.during, upgrade.opsPerSecond.after]
-                    .map(rate).joined(separator: "/"))
+                [
+                    upgrade.opsPerSecond.before, upgrade.opsPerSecond.during,
+                    upgrade.opsPerSecond.after,
+                ]
+                .map(rate).joined(separator: "/"))
         }
         var lines = [
             "Scheme \(scheme), \(clients) clients, seed \(seed). Times in ms, as p50/p99/max over "

@@ -119,7 +119,8 @@ struct Verification {
         let count = differingByteCount(bytes, expected.bytes)
         found.corruptBytes += UInt64(count)
         found.note(
-            "\(path): \(count) bytes differ (\(bytes.count) read, \(expected.bytes.count) expected)")
+            "\(path): \(count) bytes differ (\(bytes.count) read, \(expected.bytes.count) expected)"
+        )
     }
 
     private func readAll(
@@ -210,7 +211,8 @@ struct Verification {
             for (index, xids) in awaited.enumerated() where !xids.isEmpty {
                 findings.lost += UInt64(xids.count)
                 findings.note(
-                    "\(name) does not know \(xids.count) updates that it acknowledged to \(uuids[index])")
+                    "\(name) does not know \(xids.count) updates that it acknowledged to \(uuids[index])"
+                )
             }
         }
         return findings

@@ -112,7 +112,8 @@ struct PingCommand: AsyncParsableCommand {
 
     private func explain(_ failure: PingFailure) -> String {
         if acceptPort < 1024, failure.errno == 13 || failure.errno == 1 {
-            return "a source port below 1024 is needed towards port \(acceptPort) and not permitted; "
+            return
+                "a source port below 1024 is needed towards port \(acceptPort) and not permitted; "
                 + "run as root or with CAP_NET_BIND_SERVICE"
         }
         return failure.description.replacing("\(peer): ", with: "")

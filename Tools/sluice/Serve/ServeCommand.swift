@@ -75,7 +75,8 @@ struct ServeCommand: ParsableCommand {
     var audit = false
 
     @Option(
-        name: .customLong("break"), help: ArgumentHelp("lose, repeat or corrupt.", visibility: .hidden))
+        name: .customLong("break"),
+        help: ArgumentHelp("lose, repeat or corrupt.", visibility: .hidden))
     var fault: FaultName?
 
     @Flag(help: ArgumentHelp("End when standard input ends.", visibility: .hidden))

@@ -91,7 +91,8 @@ func padded(_ number: Int, _ width: Int) -> String {
 }
 
 /// How many bytes are not what they should be; a missing or surplus byte is one that differs.
-func differingByteCount(_ found: some Collection<UInt8>, _ expected: some Collection<UInt8>) -> Int {
+func differingByteCount(_ found: some Collection<UInt8>, _ expected: some Collection<UInt8>) -> Int
+{
     var count = abs(found.count - expected.count)
     for (a, b) in zip(found, expected) where a != b { count += 1 }
     return count

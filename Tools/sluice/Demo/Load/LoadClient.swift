@@ -297,16 +297,18 @@ struct LoadClient {
         switch random.below(100) {
         case ..<8: return create()
         case ..<24: return [.appendLog]
-        case ..<30: return withFile { client, file in
-            let bytes = client.bytes(client.random.below(400) + 1)
-            return file.bytes.count + bytes.count <= Self.fileSizeMax
-                ? [.append(file.name, bytes)] : [.truncate(file.name, 0)]
-        }
-        case ..<40: return withFile { client, file in
-            let offset = client.random.below(file.bytes.count + 1)
-            let bytes = client.bytes(client.random.below(2_000) + 1)
-            return [.write(file.name, offset: offset, bytes)]
-        }
+        case ..<30:
+            return withFile { client, file in
+                let bytes = client.bytes(client.random.below(400) + 1)
+                return file.bytes.count + bytes.count <= Self.fileSizeMax
+                    ? [.append(file.name, bytes)] : [.truncate(file.name, 0)]
+            }
+        case ..<40:
+            return withFile { client, file in
+                let offset = client.random.below(file.bytes.count + 1)
+                let bytes = client.bytes(client.random.below(2_000) + 1)
+                return [.write(file.name, offset: offset, bytes)]
+            }
         case ..<52: return withFile { _, file in [.read(file.name)] }
         case ..<62:
             return [
@@ -322,9 +324,10 @@ struct LoadClient {
         case ..<85:
             guard let file = anyFile() else { return create() }
             return [.setMode(file.name, 0o400 | UInt32(random.below(0o400))), .stat(file.name)]
-        case ..<88: return withFile { client, file in
-            [.truncate(file.name, client.random.below(file.bytes.count + 1_000)), .flush]
-        }
+        case ..<88:
+            return withFile { client, file in
+                [.truncate(file.name, client.random.below(file.bytes.count + 1_000)), .flush]
+            }
         case ..<91: return [.list(after: nil, found: [])]
         case ..<95:
             guard let file = anyFile() else { return create() }

@@ -24,6 +24,8 @@ final class LoadDriver: FleetDriver, @unchecked Sendable {
         var restCount = 0
         var unmountedCount = 0
         var samples: [String] = []
+        /// Upgrades that are, or were, observed.
+        var traceCount = 0
     }
 
     /// What other threads want.
@@ -300,6 +302,7 @@ final class LoadDriver: FleetDriver, @unchecked Sendable {
             progress.restCount = restCount
             progress.unmountedCount = unmountedCount
             progress.samples = samples
+            progress.traceCount = traces.count
         }
     }
 

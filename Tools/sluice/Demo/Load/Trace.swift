@@ -4,7 +4,7 @@ import Primitives
 struct Trace {
     let target: Int
     /// Just before the order was sent, or the process was killed.
-    let began: Ticks
+    var began: Ticks
     let isAnnounced: Bool
     /// By client; zero where it did not happen.
     var gateShut: [Ticks]
