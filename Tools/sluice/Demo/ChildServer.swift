@@ -72,7 +72,7 @@ final class ChildServer {
         }
         var texts = unsafe arguments.map { unsafe strdup($0) }
         unsafe texts.append(nil)
-        defer { for unsafetext in unsafe texts { unsafe free(text) } }
+        defer { unsafe texts.forEach { unsafe free($0) } }
         let failure = unsafe posix_spawn(
             &process, arguments[0], &actions, &attributes, texts, environ)
         guard failure == 0 else {
