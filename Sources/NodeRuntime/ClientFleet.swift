@@ -119,10 +119,25 @@ public final class ClientFleet: @unchecked Sendable {
         try self.init(nodes: nodes, options: options)
     }
 
+    /// Makes one node that only pings, and neither mounts nor listens.
+    public convenience init(
+        pingingFrom nid: NID, acceptPort: UInt16 = 988, privilegedPorts: Bool? = nil
+    ) throws(RuntimeError) {
+        guard nid.type == .tcp else { throw .notTCP(nid) }
+        let nobody = ClusterDescription.Target(name: "none", kind: .mds, index: 0, nids: [nid])
+        var options = Options()
+        options.listens = false
+        try self.init(
+            cluster: ClusterDescription(
+                targets: [nobody], acceptPort: acceptPort, privilegedPorts: privilegedPorts),
+            nids: [nid], options: options)
+    }
+
     // MARK: Running
 
     /// Runs the loop on the calling thread until `stop`.
     public func run() throws(RuntimeError) {
+        defer { reactor.close(on: loop) }
         reactor.core.begin(Moment(now: Host.monotonicNow, wall: .now))
         do {
             try loop.run(&reactor)

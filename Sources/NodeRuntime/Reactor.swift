@@ -33,6 +33,9 @@ struct Reactor<Nodes: NodeSet & ~Copyable>: ~Copyable, EventHandler {
     /// Listens as soon as whoever uses the address now lets go of it.
     mutating func listenWhenFree(_ node: Int) { core.waitingToListen.append(node) }
 
+    /// Closes every socket: the loop has ended, and peers shall know.
+    mutating func close(on loop: EventLoop) { transport = TCPTransport(on: loop) }
+
     mutating func ready(_ token: UInt64, _ readiness: Readiness, on loop: EventLoop) {
         transport.ready(token, readiness, handler: &core)
     }

@@ -19,6 +19,8 @@ struct ServerNodes: ~Copyable, NodeSet {
     /// When a commit that failed is tried again.
     private var retryAt: Ticks?
     private var stopRequestedAt: Ticks?
+    /// A clean stop that has not come about by then will not: the disk is full, for instance.
+    private var stopBy: Ticks?
     /// Set once the node is done: from then on only what is left of its output goes out.
     private var drainUntil: Ticks?
     private(set) var exit: Result<ServerExit, RuntimeError>
@@ -67,7 +69,8 @@ struct ServerNodes: ~Copyable, NodeSet {
     var wish: ReactorWish { drainUntil == nil ? .run : .drain }
 
     var nextAttendance: Ticks {
-        min(drainUntil ?? .distantFuture, retryAt ?? .distantFuture)
+        if let drainUntil { return drainUntil }
+        return min(retryAt ?? .distantFuture, stopBy ?? .distantFuture)
     }
 
     func nextDeadline(_ index: Int) -> Ticks? { drainUntil == nil ? node.nextDeadline : nil }
@@ -81,6 +84,10 @@ struct ServerNodes: ~Copyable, NodeSet {
         if let at = retryAt, at <= moment.now {
             retryAt = nil
             store?.retryCommit()
+        }
+        if let by = stopBy, by <= moment.now, drainUntil == nil {
+            log("has not come to a clean stop in time: the next start recovers")
+            leaveUnclean()
         }
         if let until = drainUntil, until <= moment.now { loop.stop() }
     }
@@ -113,11 +120,22 @@ struct ServerNodes: ~Copyable, NodeSet {
             end(.failure(.store(error)))
         case .stop(let start):
             stopRequestedAt = moment.now
+            if node.phase == .recovering {
+                // There is no clean stop before the clients are back: the next start recovers too.
+                log("stops while it recovers: the next start takes that up again")
+                return leaveUnclean()
+            }
+            stopBy = moment.now + .milliseconds(UInt64(start.deadlineMs) * 2) + .seconds(10)
             node.beginStop(start, now: moment.now)
         case .abandon:
-            abandonStore()
-            end(.success(ServerExit(reason: .abandoned, handOverNs: 0)))
+            leaveUnclean()
         }
+    }
+
+    /// Ends without a clean record: clients replay to the next instance what was not committed.
+    private mutating func leaveUnclean() {
+        abandonStore()
+        end(.success(ServerExit(reason: .abandoned, handOverNs: 0)))
     }
 
     private mutating func end(_ result: Result<ServerExit, RuntimeError>) {
@@ -160,10 +178,15 @@ struct ServerNodes: ~Copyable, NodeSet {
         var reason = ServerExit.Reason.neverServed
         if let store {
             reason = .stopped
-            submitWaiting()
             do {
+                submitWaiting()
+                while !waitingGroups.isEmpty {
+                    try store.waitUntilCommitted()
+                    submitWaiting()
+                }
                 try store.close()
             } catch {
+                store.abandon()
                 exit = .failure(.store(error))
                 reason = .abandoned
             }

@@ -117,7 +117,10 @@ public final class ServerProcess: @unchecked Sendable {
 
     /// Serves on the calling thread until `stop`, or until an upgrade has come to its end.
     public func run() throws(RuntimeError) -> ServerExit {
-        defer { isOver.set() }
+        defer {
+            isOver.set()
+            reactor.close(on: loop)
+        }
         do {
             try loop.run(&reactor)
         } catch {

@@ -1,9 +1,11 @@
 import EventLoop
 import Foundation
+import LNetCore
 import NodeCore
 import NodeRuntime
 import Primitives
 import SluiceClient
+import Store
 import Synchronization
 import Testing
 import WireFormat
@@ -14,7 +16,7 @@ final class RuntimeCluster: @unchecked Sendable {
     // Tests use it from one task at a time.
     let description: ClusterDescription
     let directory: String
-    let log = EventLoop.Lock<[String]>([])
+    let log = Lock<[String]>([])
     private(set) var servers: [String: ServerProcess] = [:]
     private static let counter = Atomic<Int>(0)
     private let subnet: Int

@@ -1,3 +1,5 @@
+import LNetCore
+import NodeCore
 import NodeRuntime
 import Primitives
 import SluiceClient
@@ -77,7 +79,8 @@ struct RuntimeErrorTests {
     @Test func `a ping is answered by whoever listens, and fails where nobody does`() async throws {
         let cluster = try RuntimeCluster(objectServerCount: 1)
         try cluster.start("object0")
-        let fleet = try ClientFleet(cluster: cluster.description, nids: [cluster.nid(100)])
+        let fleet = try ClientFleet(
+            pingingFrom: cluster.nid(100), acceptPort: cluster.description.acceptPort)
         try fleet.start()
         let there = try #require(cluster.description.target(named: "object0")).nids[0]
         let answer = await ping(fleet, there)

@@ -25,7 +25,9 @@ struct RuntimeFileTests {
         #expect(file.wasCreated)
         let bytes = pattern(3_000_000, 1)
         try await file.write(bytes, at: 0)
-        #expect(try await file.read(at: 1_000_000, count: 500_000) == bytes[1_000_000..<1_500_000].map { $0 })
+        #expect(
+            try await file.read(at: 1_000_000, count: 500_000)
+                == bytes[1_000_000..<1_500_000].map { $0 })
         #expect(try await file.append([1, 2, 3]) == 3_000_000)
         try await file.flush()
         #expect(try await files.stat("/a/b/file").size == 3_000_003)
@@ -48,7 +50,9 @@ struct RuntimeFileTests {
         try await again.close()
 
         #expect(try await files.list("/a").map(\.name.text) == ["b", "moved"])
-        await #expect(throws: FileSystemError(.notEmpty, path: "/a")) { try await files.rmdir("/a") }
+        await #expect(throws: FileSystemError(.notEmpty, path: "/a")) {
+            try await files.rmdir("/a")
+        }
         try await files.unlink("/a/moved")
         try await files.rmdir("/a/b")
         try await files.rmdir("/a")

@@ -1,3 +1,4 @@
+import NodeCore
 import NodeRuntime
 import Primitives
 import SluiceClient
@@ -93,6 +94,41 @@ struct RuntimeUpgradeTests {
         }
         try cluster.start("meta")
         #expect(try await files.list("/").map(\.name.text) == ["before"])
+        await files.unmount()
+        try cluster.stopAll()
+    }
+
+    @Test func `a standby on the same NID listens as soon as the address is free`() async throws {
+        let cluster = try RuntimeCluster(objectServerCount: 1)
+        try cluster.startAll()
+        let files = try await cluster.mount()
+        try await files.mkdir("/before")
+        try cluster.start("meta", standby: true)
+        #expect(try cluster.stop("meta")?.reason == .stopped)
+        try await files.mkdir("/then")
+        #expect(try await files.list("/").map(\.name.text) == ["before", "then"])
+        await files.unmount()
+        try cluster.stopAll()
+    }
+
+    @Test func `a server that is stopped while it recovers ends, and the next recovers`()
+        async throws
+    {
+        let cluster = try RuntimeCluster(objectServerCount: 1)
+        try cluster.startAll { $0.commitInterval = .seconds(600) }
+        let files = try await cluster.mount(100)
+        let silent = try await cluster.mount(101)
+        try await files.mkdir("/d")
+        try await silent.mkdir("/e")
+        try cluster.kill("meta")
+        // One of the two never comes back: recovery waits for it.
+        silent.node.fleet.stop()
+        try silent.node.fleet.join()
+        try cluster.start("meta")
+        #expect(try cluster.stop("meta")?.reason == .abandoned)
+        try cluster.start("meta") { $0.recoveryWindow = .seconds(2) }
+        try await files.mkdir("/d/after")
+        #expect(try await files.stat("/d").type == .directory)
         await files.unmount()
         try cluster.stopAll()
     }
