@@ -27,7 +27,13 @@ let package = Package(
         .executable(name: "sluice", targets: ["sluice"]),
         .library(name: "SluiceClient", targets: ["SluiceClient"]),
     ],
-    dependencies: [],
+    dependencies: [
+        // Only the command line uses what others have written.
+        .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
+        .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
+        .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", exact: "0.2.0"),
+    ],
     targets: [
         // C: the contract of each is its one header.
         // Sockets, epoll, wake-ups and pinning, flat and free of policy.
@@ -86,7 +92,8 @@ let package = Package(
                 "PtlRPCCore", "LDLMCore",
             ]),
         // The async Swift API of the file system.
-        room("SluiceClient", ["NodeRuntime", "NodeCore", "ClientCore", "WireFormat", "Primitives"]),
+        room(
+            "SluiceClient", ["NodeRuntime", "NodeCore", "ClientCore", "WireFormat", "Primitives"]),
         // The same cores in one deterministic process.
         room(
             "Simulator",
@@ -97,7 +104,14 @@ let package = Package(
         // Tools.
         .executableTarget(
             name: "sluice",
-            dependencies: ["SluiceClient", "NodeRuntime", "WireFormat", "Primitives"],
+            dependencies: [
+                "SluiceClient", "NodeRuntime", "ClientCore", "NodeCore", "LNetCore", "EventLoop",
+                "Store", "WireFormat", "Primitives",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "Yams", package: "Yams"),
+                .product(name: "Histogram", package: "hdrhistogram-swift"),
+            ],
             path: "Tools/sluice", swiftSettings: strict),
 
         // Tests mirror the house.
@@ -117,6 +131,6 @@ let package = Package(
             "NodeCoreTests",
             ["NodeCore", "Simulator", "ClientCore", "LNetCore", "PtlRPCCore", "StorageCore"]),
         proof("HouseTests", []),
-        proof("SluiceTests", ["SluiceClient"]),
+        proof("SluiceTests", ["SluiceClient", "sluice", "ClientCore", "WireFormat", "Primitives"]),
     ]
 )

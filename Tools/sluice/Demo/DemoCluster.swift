@@ -1,0 +1,161 @@
+import ClientCore
+import Foundation
+import WireFormat
+
+/// The servers of a demo: where they live, and how one is started.
+final class DemoCluster {
+    let directory: String
+    let file: ClusterFile
+    let fault: FaultName?
+    private(set) var servers: [ChildServer] = []
+    private(set) var current: [ChildServer] = []
+    private var startCount = 0
+    private let removesDirectory: Bool
+
+    static let targets: [(name: String, kind: TargetKind, index: UInt32)] = [
+        ("mdt0", .mds, 0), ("ost0", .oss, 0), ("ost1", .oss, 1),
+    ]
+    /// Small stripes, so that files of the load have several.
+    static let stripeSize = 64 << 10
+
+    init(directory: String?, keeps: Bool, acceptPort: UInt16, fault: FaultName?) throws {
+        self.fault = fault
+        removesDirectory = !keeps && directory == nil
+        let root = try Self.makeDirectory(directory)
+        self.directory = root
+        // Addresses from the process number, so that demos may run beside each other.
+        let process = UInt32(getpid())
+        let network: UInt32 = 127 << 24 | (1 + process % 60) << 16 | (process / 60 % 250) << 8
+        var targets: [ClientTarget] = []
+        for (place, target) in Self.targets.enumerated() {
+            let first = network | UInt32(10 * (place + 1))
+            targets.append(
+                ClientTarget(
+                    name: target.name, kind: target.kind, index: target.index,
+                    nids: [
+                        NID(address: first + 1, type: .tcp), NID(address: first + 2, type: .tcp),
+                    ]
+                ))
+        }
+        var file = ClusterFile(acceptPort: acceptPort, targets: targets)
+        file.path = root + "/cluster.yaml"
+        self.file = file
+        do {
+            try file.text.write(toFile: file.path, atomically: true, encoding: .utf8)
+        } catch {
+            throw Failure("\(file.path) cannot be written: \(error.localizedDescription)")
+        }
+    }
+
+    deinit {
+        current = []
+        servers = []
+        if removesDirectory { try? FileManager.default.removeItem(atPath: directory) }
+    }
+
+    private static func makeDirectory(_ directory: String?) throws -> String {
+        let path =
+            directory
+            ?? NSTemporaryDirectory() + "sluice-demo-\(getpid())-\(UInt32.random(in: 0...(.max)))"
+        do {
+            try FileManager.default.createDirectory(
+                atPath: path, withIntermediateDirectories: true)
+            let found = try FileManager.default.contentsOfDirectory(atPath: path)
+            guard found.isEmpty else {
+                throw Failure("\(path) is not empty: name a directory that is, or none at all")
+            }
+        } catch let failure as Failure {
+            throw failure
+        } catch {
+            throw Failure("\(path) cannot be made: \(error.localizedDescription)")
+        }
+        return path
+    }
+
+    /// An address for the `index`th client of this process.
+    static func clientNID(_ index: Int) -> NID {
+        let base: UInt32 = 127 << 24 | (64 + UInt32(getpid()) % 64) << 16
+        return NID(address: base | UInt32(index / 250) << 8 | UInt32(index % 250 + 1), type: .tcp)
+    }
+
+    static let clientCountMax = 250 * 250
+
+    /// Starts a process that serves a target, on its first NID or its second.
+    func start(
+        _ place: Int, nid: Int, protocols: String, standby: Bool = false
+    ) throws -> ChildServer {
+        let target = file.targets[place]
+        startCount += 1
+        var arguments = [
+            "serve", target.kind.name, "--target", target.name, "--store",
+            "\(directory)/\(target.name)", "--nid", target.nids[nid].description, "--cluster",
+            file.path, "--protocol", protocols, "--audit", "--supervised", "--stripe-size",
+            "\(Self.stripeSize)",
+        ]
+        if standby { arguments.append("--standby") }
+        // One fault, in one object server of the old build.
+        if let fault, place == 1, !standby { arguments += ["--break", fault.rawValue] }
+        let server = try ChildServer(
+            name: target.name, nid: target.nids[nid], arguments: arguments, directory: directory,
+            label: "\(target.name).\(startCount)")
+        servers.append(server)
+        return server
+    }
+
+    /// Starts all targets in the old version and waits until they serve.
+    func startAll() async throws {
+        for place in file.targets.indices {
+            current.append(try start(place, nid: 0, protocols: "1...1"))
+        }
+        for server in current { try await waitForLine("ready", of: server, seconds: 20) }
+    }
+
+    func replaceCurrent(_ place: Int, by server: ChildServer) { current[place] = server }
+
+    /// Waits until a server says that it serves, or stands by.
+    @discardableResult
+    func waitForLine(
+        _ word: String, of server: ChildServer, seconds: Double
+    ) async throws -> String {
+        let limit = ContinuousClock.now + .seconds(seconds)
+        while ContinuousClock.now < limit {
+            if let line = server.line(word) { return line }
+            if let end = server.poll() {
+                throw Failure("\(server.name) ended (\(end)): \(server.lastWords)")
+            }
+            try await Task.sleep(for: .milliseconds(5))
+        }
+        throw Failure(
+            "\(server.name) was not \(word) within \(Int(seconds)) s: \(server.lastWords)")
+    }
+
+    func waitForEnd(of server: ChildServer, seconds: Double) async throws -> ChildServer.End {
+        let limit = ContinuousClock.now + .seconds(seconds)
+        while ContinuousClock.now < limit {
+            if let end = server.poll() { return end }
+            try await Task.sleep(for: .milliseconds(2))
+        }
+        throw Failure(
+            "\(server.name) did not end within \(Int(seconds)) s: \(server.lastWords)")
+    }
+
+    /// Throws when a server that should serve is gone; notes how large the others are.
+    func check() throws {
+        for server in current {
+            if let end = server.poll() {
+                throw Failure("\(server.name) ended unexpectedly (\(end)): \(server.lastWords)")
+            }
+            server.measure()
+        }
+    }
+
+    /// Stops every server cleanly; those that do not end are killed.
+    func stopAll() async {
+        for server in servers { server.send(SIGTERM) }
+        let limit = ContinuousClock.now + .seconds(8)
+        while ContinuousClock.now < limit, servers.contains(where: { $0.poll() == nil }) {
+            try? await Task.sleep(for: .milliseconds(10))
+        }
+        for server in servers { server.send(SIGKILL) }
+    }
+}

@@ -1,0 +1,24 @@
+import Foundation
+
+/// One line on a terminal that is written over and over; nothing where there is no terminal.
+final class ProgressLine {
+    private let isTerminal = isatty(STDERR_FILENO) == 1
+    private var isOpen = false
+
+    func show(_ text: String) {
+        guard isTerminal else { return }
+        isOpen = true
+        // To the start of the line, the text, and away with what is left of the last one.
+        write("\r" + text.prefix(100) + "\u{1B}[K")
+    }
+
+    func end() {
+        guard isOpen else { return }
+        isOpen = false
+        write("\r\u{1B}[K")
+    }
+
+    private func write(_ text: String) {
+        try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
+    }
+}

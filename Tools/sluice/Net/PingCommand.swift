@@ -1,0 +1,141 @@
+import ArgumentParser
+import ClientCore
+import EventLoop
+import LNetCore
+import NodeRuntime
+import Primitives
+import WireFormat
+
+/// `sluice net ping`: what `lnetctl ping` asks, and how long the answer took.
+struct PingCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "ping",
+        abstract: "Ping a node through LNet, as lnetctl ping does.",
+        discussion: """
+            Against port 988 a real Lustre node believes only peers whose source port is below \
+            1024, so that this needs root or CAP_NET_BIND_SERVICE.
+            """)
+
+    @Argument(help: ArgumentHelp("The node's NID, such as 127.0.1.7@tcp.", valueName: "nid"))
+    var peer: NID
+
+    @Option(
+        help: ArgumentHelp(
+            "Own NID. Default: a random loopback address for a peer on loopback, else the address "
+                + "from which the peer is reached.", valueName: "nid"))
+    var nid: NID?
+
+    @Option(help: ArgumentHelp("LNet's accept_port.", valueName: "port"))
+    var acceptPort: UInt16 = ClusterFile.defaultAcceptPort
+
+    @Option(help: ArgumentHelp("How many pings, one after the other.", valueName: "n"))
+    var count = 1
+
+    @Option(help: ArgumentHelp("Wait this long for each answer.", valueName: "s"))
+    var timeout = 5.0
+
+    @OptionGroup var output: JSONOption
+
+    func validate() throws {
+        guard (1...1_000_000).contains(count) else {
+            throw ValidationError("--count must be from 1 to 1000000")
+        }
+        guard timeout > 0, timeout <= 3600 else {
+            throw ValidationError("--timeout must be above 0 and at most 3600 seconds")
+        }
+        guard peer.type == .tcp else {
+            throw ValidationError("\(peer): only tcp networks can be reached")
+        }
+    }
+
+    private struct Report: Encodable {
+        struct Interface: Encodable {
+            var nid: String
+            var isUp: Bool
+        }
+        var primaryNid: String
+        var interfaces: [Interface]
+        var roundTripUs: [Double]
+    }
+
+    func run() async throws {
+        let own = try nid ?? Machine.clientNID(toReach: peer)
+        let fleet = try makeFleet(own)
+        defer { fleet.stop() }
+        var roundTrips: [Double] = []
+        var info: PingInfo?
+        for _ in 0..<count {
+            let answer = await withCheckedContinuation { continuation in
+                fleet.ping(peer, timeout: TickInterval(nanoseconds: UInt64(timeout * 1e9))) {
+                    continuation.resume(returning: $0)
+                }
+            }
+            switch answer {
+            case .success(let answer):
+                roundTrips.append(Double(answer.roundTrip.nanoseconds) / 1e3)
+                info = answer.info
+            case .failure(let failure):
+                throw Failure("failed to ping \(peer): \(explain(failure))")
+            }
+        }
+        guard let info else { return }
+        if output.json {
+            try Output.json(
+                Report(
+                    primaryNid: info.interfaces.first?.nid.description ?? peer.description,
+                    interfaces: info.interfaces.map {
+                        Report.Interface(nid: $0.nid.description, isUp: $0.isUp)
+                    }, roundTripUs: roundTrips))
+        } else {
+            Output.line(text(info, roundTrips))
+        }
+    }
+
+    private func makeFleet(_ own: NID) throws -> ClientFleet {
+        let seed = Host.realtimeNanoseconds
+        var lnet = LNetConfiguration(
+            nid: own, incarnation: 0, acceptPort: acceptPort, seed: seed)
+        lnet.responseTimeout = TickInterval(nanoseconds: UInt64(timeout * 1e9))
+        // A client that is never mounted: only its LNet is used.
+        let client = ClientConfiguration(
+            uuid: ClusterClient.uuid(own),
+            targets: [ClientTarget(name: "none", kind: .mds, index: 0, nids: [peer])], seed: seed,
+            wallSeconds: 0)
+        do {
+            let fleet = try ClientFleet(nodes: [(lnet, client)])
+            try fleet.start(named: "ping")
+            return fleet
+        } catch {
+            throw Failure("\(error)")
+        }
+    }
+
+    private func explain(_ failure: PingFailure) -> String {
+        if acceptPort < 1024, failure.errno == 13 || failure.errno == 1 {
+            return
+                "a source port below 1024 is needed towards port \(acceptPort) and not permitted; "
+                + "run as root or with CAP_NET_BIND_SERVICE"
+        }
+        return failure.description.replacing("\(peer): ", with: "")
+    }
+
+    /// As `lnetctl ping` prints it, with the round-trip times behind.
+    private func text(_ info: PingInfo, _ roundTrips: [Double]) -> String {
+        var lines = ["ping:"]
+        lines.append("    - primary nid: \(info.interfaces.first?.nid ?? peer)")
+        lines.append("      Multi-Rail: \(info.features.contains(.multiRail) ? "True" : "False")")
+        lines.append("      peer ni:")
+        for interface in info.interfaces {
+            lines.append("        - nid: \(interface.nid)")
+            lines.append("          status: \(interface.isUp ? "up" : "down")")
+        }
+        let sorted = roundTrips.sorted()
+        func us(_ value: Double) -> String { String(Int(value.rounded())) }
+        lines.append("      round trip us:")
+        lines.append("          count: \(sorted.count)")
+        lines.append("          min: \(us(sorted[0]))")
+        lines.append("          p50: \(us(sorted[sorted.count / 2]))")
+        lines.append("          max: \(us(sorted[sorted.count - 1]))")
+        return lines.joined(separator: "\n")
+    }
+}

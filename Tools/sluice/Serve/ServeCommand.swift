@@ -1,0 +1,217 @@
+import ArgumentParser
+import ClientCore
+import EventLoop
+import Foundation
+import Logging
+import NodeCore
+import NodeRuntime
+import Primitives
+import WireFormat
+
+/// `sluice serve`: one server with one target, until SIGTERM.
+struct ServeCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "serve",
+        abstract: "Run one server with one target until SIGTERM.",
+        discussion: """
+            Prints one line on standard output when clients are served:
+              ready target=ost0 nid=127.0.2.1@tcp instance=… protocol=1...2 start=fresh
+            where start is fresh, clean or recovering. A standby prints a line that begins with \
+            standby, waits until the one that holds the store lets it go, and then prints ready. \
+            The log goes to standard error. SIGTERM stops cleanly: clients prepare, everything is \
+            committed; a second SIGTERM ends at once, and the next start recovers.
+            """)
+
+    @Argument(help: "mds for a metadata server, oss for an object server.")
+    var kind: TargetKind
+
+    @Option(help: ArgumentHelp("The target's name.", valueName: "name"))
+    var target: String
+
+    @Option(help: ArgumentHelp("Where its store is; made if missing.", valueName: "dir"))
+    var store: String
+
+    @Option(help: ArgumentHelp("The NID to serve on.", valueName: "nid"))
+    var nid: NID
+
+    @Option(help: ArgumentHelp("The target's index; default as in the cluster file, else 0."))
+    var index: UInt32?
+
+    @Option(
+        name: .customLong("protocol"),
+        help: ArgumentHelp("Protocol versions that this build speaks.", valueName: "range"))
+    var protocolRange = ProtocolRange(ProtocolVersion.supported)
+
+    @Flag(help: "Listen at once, but wait for the store.")
+    var standby = false
+
+    @Option(
+        help: ArgumentHelp(
+            "The cluster file; a metadata server finds its object servers there. "
+                + "Default: the environment variable SLUICE_CLUSTER.", valueName: "file"))
+    var cluster: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "LNet's accept_port. Default: as in the cluster file, else 988.", valueName: "port"))
+    var acceptPort: UInt16?
+
+    @Option(help: ArgumentHelp("Commit at least this often.", valueName: "ms"))
+    var commitInterval: UInt32 = 100
+
+    @Option(help: ArgumentHelp("Poll for this long before sleeping.", valueName: "us"))
+    var spin: UInt32 = 0
+
+    @Option(help: ArgumentHelp("Stripes of new files have this size.", valueName: "bytes"))
+    var stripeSize: UInt32 = 1 << 20
+
+    @Flag(help: "Start on an unclean store with a changed protocol range all the same.")
+    var force = false
+
+    @Option(help: ArgumentHelp("Do without a feature: upgrade.", valueName: "feature"))
+    var without: [FeatureName] = []
+
+    @Flag(help: "Keep a row per update, in its transaction, for checks.")
+    var audit = false
+
+    @Option(
+        name: .customLong("break"),
+        help: ArgumentHelp("lose, repeat or corrupt.", visibility: .hidden))
+    var fault: FaultName?
+
+    @Flag(help: ArgumentHelp("End when standard input ends.", visibility: .hidden))
+    var supervised = false
+
+    func validate() throws {
+        guard stripeSize >= 4096, stripeSize % 4096 == 0 else {
+            throw ValidationError("--stripe-size must be a multiple of 4096")
+        }
+    }
+
+    enum FeatureName: String, ExpressibleByArgument, CaseIterable { case upgrade }
+
+    func run() throws {
+        let file = try clusterFile()
+        let options = try options(file)
+        let log = makeLog()
+        if supervised { Self.endWithInput() }
+        let server: ServerProcess
+        do {
+            server = try ServerProcess(options)
+        } catch {
+            throw Failure("\(target) cannot start: \(error)")
+        }
+        try SignalWatch.start { signal in
+            log.notice("\(signal == .terminate ? "SIGTERM" : "SIGINT"): stopping")
+            server.stop()
+        }
+        if standby {
+            Output.line("standby target=\(target) nid=\(nid) protocol=\(protocolRange.text)")
+        }
+        let exit: ServerExit
+        do {
+            exit = try server.run()
+        } catch {
+            throw Failure("\(target) stopped: \(error)")
+        }
+        log.notice(
+            "\(exit.reason), store free after \(Double(exit.handOverNs) / 1e6) ms")
+    }
+
+    private func clusterFile() throws -> ClusterFile? {
+        let path = cluster ?? ProcessInfo.processInfo.environment["SLUICE_CLUSTER"]
+        guard let path, !path.isEmpty else { return nil }
+        return try ClusterFile(path: path)
+    }
+
+    private func options(_ file: ClusterFile?) throws -> ServerProcess.Options {
+        let description: ClusterDescription
+        if let file {
+            let known = file.targets[try file.index(of: target)]
+            guard known.kind == kind else {
+                throw Failure("\(target) is an \(known.kind.name) target in \(file.path)")
+            }
+            if let index, index != known.index {
+                throw Failure("\(target) has index \(known.index) in \(file.path), not \(index)")
+            }
+            guard known.nids.contains(nid) else {
+                let nids = known.nids.map(\.description).joined(separator: ", ")
+                throw Failure("\(nid) is no NID of \(target) in \(file.path); there are \(nids)")
+            }
+            description = ClusterDescription(
+                targets: file.description.targets, acceptPort: acceptPort ?? file.acceptPort)
+        } else {
+            guard (1...39).contains(target.utf8.count) else {
+                throw Failure("a target's name has 1 to 39 bytes")
+            }
+            description = ClusterDescription(
+                targets: [.init(name: target, kind: kind, index: index ?? 0, nids: [nid])],
+                acceptPort: acceptPort ?? ClusterFile.defaultAcceptPort)
+        }
+        var options: ServerProcess.Options
+        do {
+            options = try ServerProcess.Options(
+                cluster: description, target: target, nid: nid, storeDirectory: store)
+        } catch {
+            throw Failure("\(error)")
+        }
+        options.createsStore = !standby
+        options.isStandby = standby
+        options.spin = .microseconds(UInt64(spin))
+        options.configuration.versions = protocolRange.versions
+        if without.contains(.upgrade) { options.configuration.features.remove(.upgrade) }
+        options.configuration.commitInterval = .milliseconds(UInt64(commitInterval))
+        options.configuration.stripeSize = stripeSize
+        options.configuration.keepsAudit = audit
+        options.configuration.isForced = force
+        options.configuration.fault = fault?.fault
+        let log = makeLog()
+        options.log = { log.info("\($0)") }
+        let line = "target=\(target) nid=\(nid)"
+        let range = protocolRange.text
+        options.onServing = { instance, start in
+            Output.line(
+                "ready \(line) instance=\(instance) protocol=\(range) start=\(start.word)")
+        }
+        return options
+    }
+
+    private func makeLog() -> Logger {
+        Logger(label: target) { StreamLogHandler.standardError(label: $0) }
+    }
+
+    /// A server that a demo started ends with the demo, however that ends.
+    private static func endWithInput() {
+        Thread.detachNewThread {
+            while true {
+                let data = FileHandle.standardInput.availableData
+                if data.isEmpty { _exit(1) }
+            }
+        }
+    }
+}
+
+/// The deliberate faults, as one types them.
+enum FaultName: String, ExpressibleByArgument, CaseIterable {
+    case lose
+    case `repeat`
+    case corrupt
+
+    var fault: DeliberateFault {
+        switch self {
+        case .lose: .lose
+        case .repeat: .repeat
+        case .corrupt: .corrupt
+        }
+    }
+}
+
+extension ServerStart {
+    var word: String {
+        switch self {
+        case .fresh: "fresh"
+        case .clean: "clean"
+        case .recovering: "recovering"
+        }
+    }
+}

@@ -1,0 +1,25 @@
+import ArgumentParser
+
+@main
+struct Sluice: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "sluice",
+        abstract: "Upgrade the servers of a running storage cluster under load.",
+        discussion: """
+            A cluster is one metadata server and some object servers, each a process of its own, \
+            reached over TCP by LNet's socklnd protocol. `sluice demo` shows all of it in one \
+            command; the others are the parts.
+
+            The cluster file that most commands need names every target and where it is found:
+
+              accept-port: 10988
+              targets:
+                - {name: mdt0, kind: mds, index: 0, nids: [127.0.1.1@tcp, 127.0.1.2@tcp]}
+                - {name: ost0, kind: oss, index: 0, nids: [127.0.2.1@tcp, 127.0.2.2@tcp]}
+            """,
+        version: "sluice 0.1.0",
+        subcommands: [
+            ServeCommand.self, FileSystemCommand.self, UpgradeCommand.self, NetCommand.self,
+            DemoCommand.self,
+        ])
+}

@@ -1,0 +1,98 @@
+import ClientCore
+import EventLoop
+import Foundation
+import LNetCore
+import NodeRuntime
+import Primitives
+import WireFormat
+
+/// One client node for commands that talk to targets directly, past the file system.
+final class ClusterClient: Sendable {
+    let file: ClusterFile
+    private let fleet: ClientFleet
+
+    init(_ file: ClusterFile, nid: NID) throws {
+        self.file = file
+        let seed = Host.realtimeNanoseconds ^ nid.rawValue
+        let description = file.description
+        let client = ClientConfiguration(
+            uuid: Self.uuid(nid), targets: description.clientTargets, seed: seed, wallSeconds: 0)
+        let lnet = LNetConfiguration(
+            nid: nid, incarnation: 0, acceptPort: description.acceptPort,
+            privilegedPorts: description.privilegedPorts, seed: seed)
+        do {
+            fleet = try ClientFleet(nodes: [(lnet, client)])
+            try fleet.start()
+        } catch {
+            throw Failure("\(error)")
+        }
+        fleet.mountAll()
+    }
+
+    /// Unique among the clients of a cluster: address, process and time.
+    static func uuid(_ nid: NID) -> String {
+        String(nid.address, radix: 16) + "-" + String(getpid(), radix: 16) + "-"
+            + String(Host.realtimeNanoseconds, radix: 16)
+    }
+
+    /// Sends one request to one target; fails when it took longer than `timeout`.
+    func send(
+        _ body: RequestBody, to target: Int, timeout: Duration = .seconds(15)
+    ) async throws -> ReplyBody {
+        let result = await withTimeout(timeout, .raw(target: target, body))
+        switch result {
+        case .success(.reply(let reply)): return reply
+        case .success: return .empty
+        case .failure(let error):
+            let name = file.targets[target].name
+            if error.status == .cancelled || error.status == .timedOut {
+                throw Failure("\(name) did not answer within \(timeout.components.seconds) s")
+            }
+            throw Failure("\(name): \(error.status)")
+        }
+    }
+
+    private func withTimeout(
+        _ timeout: Duration, _ operation: FileOperation
+    ) async -> Result<FileResult, OperationError> {
+        let once = Lock<CheckedContinuation<Result<FileResult, OperationError>, Never>?>(nil)
+        return await withCheckedContinuation { continuation in
+            once.withLock { $0 = continuation }
+            @Sendable func finish(_ result: Result<FileResult, OperationError>) {
+                let waiting = once.withLock { waiting in
+                    defer { waiting = nil }
+                    return waiting
+                }
+                waiting?.resume(returning: result)
+            }
+            let token = fleet.submit(node: 0, operation) { finish($0) }
+            Task {
+                try? await Task.sleep(for: timeout)
+                fleet.cancel(token)
+                finish(.failure(OperationError(.timedOut)))
+            }
+        }
+    }
+
+    /// Leaves the cluster, within two seconds.
+    func close() async {
+        let once = Lock<CheckedContinuation<Void, Never>?>(nil)
+        await withCheckedContinuation { continuation in
+            once.withLock { $0 = continuation }
+            @Sendable func finish() {
+                let waiting = once.withLock { waiting in
+                    defer { waiting = nil }
+                    return waiting
+                }
+                waiting?.resume()
+            }
+            fleet.unmount(0) { finish() }
+            Task {
+                try? await Task.sleep(for: .seconds(2))
+                finish()
+            }
+        }
+        fleet.stop()
+        try? fleet.join()
+    }
+}

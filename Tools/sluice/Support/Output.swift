@@ -1,0 +1,23 @@
+import Foundation
+
+/// Where commands write.
+enum Output {
+    /// One JSON object, keys in alphabetical order, so that two runs can be compared.
+    static func json(_ value: some Encodable) throws {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        var data = try encoder.encode(value)
+        data.append(0x0A)
+        try FileHandle.standardOutput.write(contentsOf: data)
+    }
+
+    /// One line on standard output, at once: whoever reads a pipe must see it now.
+    static func line(_ text: String) {
+        try? FileHandle.standardOutput.write(contentsOf: Data((text + "\n").utf8))
+    }
+
+    /// On standard error.
+    static func note(_ text: String) {
+        try? FileHandle.standardError.write(contentsOf: Data((text + "\n").utf8))
+    }
+}
