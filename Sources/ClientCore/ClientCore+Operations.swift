@@ -16,15 +16,14 @@ extension ClientCore {
             guard metadataTarget >= 0 else { return fail(handle, .noDevice) }
             mask = 1 << UInt64(metadataTarget)
         case .close(let file):
-            guard openFiles[SlotHandle(rawValue: file.rawValue)] != nil else {
+            guard openFiles[SlotHandle(rawValue: file.rawValue)]?.isClosing == false else {
                 return fail(handle, .badHandle)
             }
             mask = 1 << UInt64(metadataTarget)
         case .read(let file, _, _), .write(let file, _, _), .append(let file, _),
             .truncate(let file, _), .flush(let file):
-            guard let open = openFiles[SlotHandle(rawValue: file.rawValue)] else {
-                return fail(handle, .badHandle)
-            }
+            guard let open = openFiles[SlotHandle(rawValue: file.rawValue)], !open.isClosing
+            else { return fail(handle, .badHandle) }
             guard !open.isStale else { return fail(handle, .stale) }
             if let status = check(operation.request, open) { return fail(handle, status) }
             mask = adopt(open.layout, open.objects, by: handle)
@@ -93,6 +92,7 @@ extension ClientCore {
             operations.update(handle) {
                 $0.stage = .atGate
                 $0.hasWaited = true
+                $0.waitedTargets |= $0.targets
             }
             gateQueue.append(handle)
             for index in targets.indices where operation.targets >> UInt64(index) & 1 == 1 {
@@ -170,11 +170,15 @@ extension ClientCore {
                     parent: at, name: name, flags: flags, mode: mode, stripeCount: stripeCount,
                     time: wallClock))
         case .close(let file):
-            guard let open = openFiles.remove(SlotHandle(rawValue: file.rawValue)) else {
-                return fail(handle, .badHandle)
+            let place = SlotHandle(rawValue: file.rawValue)
+            guard let open = openFiles[place] else { return fail(handle, .badHandle) }
+            guard !open.isStale else {
+                forgetOpen(place)
+                return finish(handle, .success(.done))
             }
-            for object in open.objects { releaseObject(object) }
-            guard !open.isStale else { return finish(handle, .success(.done)) }
+            // It stays in the table until the answer: a server that crashes meanwhile must be told
+            // of the open before it is told of the close again.
+            openFiles.update(place) { $0.isClosing = true }
             body = .close(CloseRequest(file: open.file, handle: open.serverHandle))
         case .unlink(let at, let name, let isDirectory):
             body = .unlink(
@@ -234,10 +238,14 @@ extension ClientCore {
     ) {
         guard let operation = operations[handle] else { return }
         if status == .tryAgain || status == .inProgress || status == .busy {
-            if case .close = operation.request {
-                return finish(handle, .success(.done))
-            }
             return retry(handle, after: .milliseconds(10), now: now)
+        }
+        if case .close(let file) = operation.request {
+            let place = SlotHandle(rawValue: file.rawValue)
+            let isStale = openFiles[place]?.isStale ?? false
+            forgetOpen(place)
+            return status.isError && !isStale
+                ? fail(handle, status) : finish(handle, .success(.done))
         }
         guard !status.isError else { return fail(handle, status) }
         switch (operation.request, body) {
@@ -275,13 +283,18 @@ extension ClientCore {
             finish(handle, .success(.attributes(reply.attributes, size: 0)))
         case (.readdir, .readdir(let reply)):
             finish(handle, .success(.entries(reply.entries, isEnd: reply.isEnd)))
-        case (.close, _), (.unlink, _), (.rename, _), (.setattr, _), (.mkdir, _):
+        case (.unlink, _), (.rename, _), (.setattr, _), (.mkdir, _):
             finish(handle, .success(.done))
         case (.raw, _):
             finish(handle, .success(.reply(body)))
         default:
             fail(handle, .protocolError)
         }
+    }
+
+    mutating func forgetOpen(_ place: SlotHandle) {
+        guard let open = openFiles.remove(place) else { return }
+        for object in open.objects { releaseObject(object) }
     }
 
     /// Where the object of a stripe is kept; made on first sight. Nil for an unknown target.

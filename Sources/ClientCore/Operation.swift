@@ -23,7 +23,9 @@ struct Operation {
     var targets: UInt64
     /// Counted in `running` of these targets.
     var runningTargets: UInt64 = 0
+    /// Has stood at a shut gate, of one of these targets.
     var hasWaited = false
+    var waitedTargets: UInt64 = 0
     var isCancelled = false
     /// Locks held, by stripe of `layout`.
     var locks: [SlotHandle?] = []
@@ -47,7 +49,10 @@ struct OpenFile {
     var transno: Transno
     /// One per stripe.
     var objects: [SlotHandle]
+    /// The target has forgotten it.
     var isStale = false
+    /// Its close is under way: nothing else may use it.
+    var isClosing = false
 }
 
 /// What a client keeps of one data object.
