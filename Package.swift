@@ -131,6 +131,6 @@ let package = Package(
             "NodeCoreTests",
             ["NodeCore", "Simulator", "ClientCore", "LNetCore", "PtlRPCCore", "StorageCore"]),
         proof("HouseTests", []),
-        proof("SluiceTests", ["SluiceClient", "sluice", "ClientCore", "WireFormat", "Primitives"]),
+        proof("SluiceTests", ["SluiceClient", "sluice"]),
     ]
 )

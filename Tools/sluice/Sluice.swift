@@ -1,6 +1,38 @@
 import ArgumentParser
+import Dispatch
+import Foundation
 
 @main
+enum Program {
+    /// A server runs on the main thread, from which every other thread inherits its blocked
+    /// signals; the other commands are tasks.
+    static func main() {
+        do {
+            var command = try Sluice.parseAsRoot()
+            guard let task = command as? any AsyncParsableCommand else {
+                try command.run()
+                Foundation.exit(0)
+            }
+            run(task)
+        } catch {
+            Sluice.exit(withError: error)
+        }
+    }
+
+    private static func run(_ command: sending any AsyncParsableCommand) -> Never {
+        Task {
+            var command = command
+            do {
+                try await command.run()
+                Foundation.exit(0)
+            } catch {
+                Sluice.exit(withError: error)
+            }
+        }
+        dispatchMain()
+    }
+}
+
 struct Sluice: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "sluice",

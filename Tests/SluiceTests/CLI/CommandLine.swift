@@ -44,7 +44,7 @@ enum CommandLineTool {
         let output = directory.appending(path: "out")
         let errors = directory.appending(path: "err")
         for file in [output, errors] {
-            FileManager.default.createFile(atPath: file.path, contents: nil)
+            try Data().write(to: file)
         }
         process.standardOutput = try FileHandle(forWritingTo: output)
         process.standardError = try FileHandle(forWritingTo: errors)

@@ -112,6 +112,10 @@ final class ChildServer {
     /// What it said last.
     var lastWords: String {
         let text = (try? String(contentsOfFile: logPath, encoding: .utf8)) ?? ""
+        // Of a program that trapped, the sentence counts, and not what the runtime prints after it.
+        if let trap = text.split(separator: "\n").first(where: { $0.contains("Fatal error") }) {
+            return String(trap)
+        }
         let lines = text.split(separator: "\n").suffix(3)
         return lines.isEmpty ? "it said nothing" : lines.joined(separator: " / ")
     }

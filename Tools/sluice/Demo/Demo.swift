@@ -227,7 +227,8 @@ final class Demo {
             DemoReport.Upgrade(
                 target: name, scheme: scheme.rawValue, fromProtocol: from, toProtocol: version,
                 notificationMs: nil, receiptMs: nil, preparedMs: nil, committedMs: nil,
-                pauseMs: nil, pausedClients: 0, blackoutMs: nil, replayed: status.replayed,
+                pauseMs: nil, pausedClients: 0, updateGapMs: nil, blackoutMs: nil,
+                replayed: status.replayed,
                 resent: status.resent,
                 opsPerSecond: DemoReport.Rates(before: 0, during: 0, after: 0), refusal: refusal))
     }
@@ -350,6 +351,7 @@ final class Demo {
         report.upgrades[place].committedMs = trace.sinceOrder(trace.committed).min()
         report.upgrades[place].pauseMs = .init(trace.pauses)
         report.upgrades[place].pausedClients = trace.pauses.count
+        report.upgrades[place].updateGapMs = .init(trace.updateGaps)
         report.upgrades[place].blackoutMs = trace.blackoutMs
         let second = TickInterval.milliseconds(500)
         let before = Ticks(nanoseconds: trace.began.nanoseconds - second.nanoseconds)

@@ -47,6 +47,7 @@ struct DemoCommand: AsyncParsableCommand {
                 committedMs         order to the first notice that all is committed
                 pauseMs             {p50, p99, max} over the clients that waited
                 pausedClients       how many those are
+                updateGapMs         {p50, p99, max}: first wait to first update acknowledged
                 blackoutMs          last update of the old instance to first of the new
                 replayed resent     requests, as the new instance counts them
                 opsPerSecond        {before, during, after} this upgrade

@@ -38,6 +38,8 @@ struct DemoReport: Encodable {
         var committedMs: Double?
         var pauseMs: Percentiles?
         var pausedClients: Int
+        /// From the first operation that waited to the first update acknowledged after.
+        var updateGapMs: Percentiles?
         var blackoutMs: Double?
         var replayed: UInt64
         var resent: UInt64

@@ -146,6 +146,9 @@ struct Verification {
             let bytes = try await readAll(path, in: system)
             var next = [0, 0]
             var offset = 0
+            // Records that are there, with wrong bytes: corrupt, and not lost too.
+            var unreadable = 0
+            var missing = 0
             while offset < bytes.count {
                 let end = min(offset + Record.byteCount, bytes.count)
                 if let record = Record.parse(bytes[offset..<end]), record.client / 2 == pair {
@@ -155,13 +158,14 @@ struct Verification {
                         found.note("\(path): record \(record.number) again at \(offset)")
                     } else {
                         if record.number > next[writer] {
-                            found.lost += UInt64(record.number - next[writer])
+                            missing += record.number - next[writer]
                             found.note("\(path): no record before \(record.number) at \(offset)")
                         }
                         next[writer] = record.number + 1
                     }
                 } else {
                     found.corruptBytes += UInt64(end - offset)
+                    unreadable += 1
                     found.note("\(path): no record at \(offset)")
                 }
                 offset = end
@@ -169,10 +173,11 @@ struct Verification {
             for writer in 0..<2 where 2 * pair + writer < models.count {
                 let expected = models[2 * pair + writer].sharedCount
                 if next[writer] < expected {
-                    found.lost += UInt64(expected - next[writer])
+                    missing += expected - next[writer]
                     found.note("\(path): \(next[writer]) of \(expected) records")
                 }
             }
+            found.lost += UInt64(max(0, missing - unreadable))
         } catch {
             found.errors += 1
             found.note("\(error)")

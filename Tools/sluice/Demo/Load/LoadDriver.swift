@@ -64,6 +64,8 @@ final class LoadDriver: FleetDriver, @unchecked Sendable {
     private var isTracing = false
     private var mountedCount = 0
     private var begunAt: [Ticks] = []
+    /// The upgrade for which a client's one operation waits.
+    private var waitingIn: [Int?]
     private var updateCount: UInt64 = 0
     private var isShut: [Bool]
     private var shutCount = 0
@@ -82,6 +84,7 @@ final class LoadDriver: FleetDriver, @unchecked Sendable {
         instances = Array(repeating: 0, count: clientCount * targetCount)
         isShut = Array(repeating: false, count: clientCount * targetCount)
         begunAt = Array(repeating: .zero, count: clientCount)
+        waitingIn = Array(repeating: nil, count: clientCount)
     }
 
     /// The cookie of the one operation that is no client's.
@@ -129,6 +132,10 @@ final class LoadDriver: FleetDriver, @unchecked Sendable {
         let wasSetUp = clients[node].isSetUp
         clients[node].take(result)
         if isTracing { noteLength(node, now) }
+        if let trace = waitingIn[node] {
+            waitingIn[node] = nil
+            set(&traces[trace].waitEnded[node], now)
+        }
         if !wasSetUp, clients[node].isSetUp {
             setUpCount += 1
             if setUpCount == clientCount {
@@ -231,8 +238,8 @@ final class LoadDriver: FleetDriver, @unchecked Sendable {
 
     private func endTrace(_ now: Ticks) {
         guard isTracing else { return }
+        // What began before goes on to be watched until the next upgrade.
         traces[traces.count - 1].ended = now
-        isTracing = false
     }
 
     private func stamp(_ node: Int, _ target: Int, _ stamp: UpgradeStamp, _ at: Ticks) {
@@ -251,7 +258,10 @@ final class LoadDriver: FleetDriver, @unchecked Sendable {
         switch stamp {
         case .gateShut: set(&traces[last].gateShut[node], at)
         case .receiptGiven: set(&traces[last].receipt[node], at)
-        case .firstWaited: set(&traces[last].firstWaited[node], at)
+        case .firstWaited:
+            guard traces[last].firstWaited[node] == .zero else { break }
+            traces[last].firstWaited[node] = at
+            waitingIn[node] = last
         case .committed: set(&traces[last].committed[node], at)
         case .gateOpened: traces[last].back(node)
         case .firstUpdateAcknowledged: set(&traces[last].firstAcknowledged[node], at)
@@ -266,7 +276,9 @@ final class LoadDriver: FleetDriver, @unchecked Sendable {
     /// An operation that overlapped the outage has ended: was it this client's longest?
     private func noteLength(_ node: Int, _ now: Ticks) {
         let last = traces.count - 1
-        guard !traces[last].isAnnounced else { return }
+        guard !traces[last].isAnnounced,
+            traces[last].ended == .zero || begunAt[node] <= traces[last].ended
+        else { return }
         let from = max(begunAt[node], traces[last].began)
         traces[last].longestOperation[node] = max(traces[last].longestOperation[node], now - from)
     }

@@ -11,6 +11,8 @@ struct Trace {
     var receipt: [Ticks]
     var committed: [Ticks]
     var firstWaited: [Ticks]
+    /// The operation that waited first has come to its end.
+    var waitEnded: [Ticks]
     var firstAcknowledged: [Ticks]
     /// Connected to the next instance, and through with its replays.
     var isBack: [Bool]
@@ -32,6 +34,7 @@ struct Trace {
         receipt = gateShut
         committed = gateShut
         firstWaited = gateShut
+        waitEnded = gateShut
         firstAcknowledged = gateShut
         isBack = Array(repeating: false, count: count)
         longestOperation = Array(repeating: .zero, count: count)
@@ -50,17 +53,22 @@ struct Trace {
 
     /// Milliseconds for which each client that had to wait waited.
     ///
-    /// Announced: from the first operation at the shut gate to the first update acknowledged
-    /// after. Crash: the longest operation that was under way while the target was gone.
+    /// Announced: from the first operation at the shut gate to its end. Crash: the longest operation that was under way while the target was gone.
     var pauses: [Double] {
         guard isAnnounced else {
             return longestOperation.filter { $0 != .zero }.map(\.inMilliseconds)
         }
-        return firstWaited.indices.compactMap { client in
-            guard firstWaited[client] != .zero, firstAcknowledged[client] != .zero else {
-                return nil
-            }
-            return (firstAcknowledged[client] - firstWaited[client]).inMilliseconds
+        return sinceFirstWaited(waitEnded)
+    }
+
+    /// From the first operation at the shut gate to the first update that the next instance
+    /// acknowledged; of data, that is the next write-back.
+    var updateGaps: [Double] { isAnnounced ? sinceFirstWaited(firstAcknowledged) : [] }
+
+    private func sinceFirstWaited(_ moments: [Ticks]) -> [Double] {
+        firstWaited.indices.compactMap { client in
+            guard firstWaited[client] != .zero, moments[client] != .zero else { return nil }
+            return (moments[client] - firstWaited[client]).inMilliseconds
         }
     }
 
