@@ -19,8 +19,7 @@ import Testing
         .enabled(
             if: obstacle == nil, Comment(rawValue: "needs a capture on lo: \(obstacle ?? "")")),
         .timeLimit(.minutes(2)))
-    func `tshark reads a ping and a connect on port 988 as lnet, without a malformed packet`() throws
-    {
+    func `tshark reads a ping and a connect on port 988 as lnet, none malformed`() throws {
         let directory = try CommandLineTool.temporaryDirectory()
         defer { try? FileManager.default.removeItem(at: directory) }
         let nid = "127.9.88.\(Int(getpid()) % 200 + 1)"
