@@ -1,4 +1,5 @@
 import ClientCore
+import class Foundation.ProcessInfo
 import LNetCore
 import NodeCore
 import Primitives
@@ -44,12 +45,18 @@ final class Cluster {
         simulator = SimulatedCluster(seed: seed, options: options)
         simulator.onServer = { [unowned self] node, action in
             serverLog.append((node, action))
+            if Self.isTracing {
+                if case .commit = action {} else { trace("server \(node): \(action)") }
+            }
         }
         simulator.onClient = { [unowned self] node, event in
             if case .completed(let cookie, let result) = event {
                 results[node, default: [:]][cookie] = result
             } else {
                 clientEvents.append((node, event))
+                if Self.isTracing {
+                    if case .acknowledged = event {} else { trace("client \(node): \(event)") }
+                }
             }
         }
         for place in 0..<3 {
@@ -59,6 +66,11 @@ final class Cluster {
         }
         for number in 0..<clientCount { addClient(number) }
     }
+
+    /// `TRACE` in the environment: what servers and clients tell, as it happens.
+    static let isTracing = ProcessInfo.processInfo.environment["TRACE"] != nil
+
+    func trace(_ line: String) { print("\(simulator.now.nanoseconds / 1000) \(line)") }
 
     func configuration(
         _ place: Int, versions: ClosedRange<ProtocolVersion>, partner: Bool = false
@@ -235,6 +247,7 @@ final class Cluster {
             simulator.server(servers[$0])?.configuration.lnet.nid != Self.nid($0)
         }
         for place in places { simulator.kill(servers[place]) }
+        if Self.isTracing { trace("killed \(places.map { names[$0] })") }
         settle(.milliseconds(20))
         for (place, isPartner) in zip(places, partners) {
             servers[place] = try simulator.addServer(

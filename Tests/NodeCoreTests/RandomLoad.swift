@@ -136,7 +136,7 @@ final class RandomLoad {
         pending.removeAll { $0.client == client }
         busy.remove(client)
         deadUUIDs.insert(cluster.uuids[node]!)
-        deadPrefixes.insert(prefix(client))
+        for life in 0...lives[client] { deadPrefixes.insert("c\(client).\(life)-") }
         files[client] = [:]
         handles[client] = [:]
         lives[client] += 1
