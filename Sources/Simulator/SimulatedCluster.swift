@@ -18,7 +18,8 @@ public final class SimulatedCluster {
         public var commitMax = TickInterval.milliseconds(10)
         /// Once in so many deliveries a byte stream is cut into single pieces; 0 for never.
         public var splitOneIn: UInt64 = 20
-        /// Once in so many deliveries the connection breaks instead; 0 for never.
+        /// Once in so many deliveries the connection is reset instead: both ends lose what is
+        /// under way to them and hear of it, each at its time. 0 for never.
         public var resetOneIn: UInt64 = 0
         public init() {}
     }
@@ -31,8 +32,11 @@ public final class SimulatedCluster {
     }
 
     struct Link {
-        var a: End
+        /// Who connected; nil once it has closed or was told of the close.
+        var a: End?
+        /// Who accepted; nil before, and as above.
         var b: End?
+        var isReset = false
         /// Bytes towards an end never overtake each other.
         var lastToA = Ticks.zero
         var lastToB = Ticks.zero
@@ -241,11 +245,13 @@ public final class SimulatedCluster {
     private func happen(_ happening: Happening) {
         switch happening {
         case .connectArrives(let link, let to, let from):
-            guard var ends = links[link] else { return }
-            guard isCurrent(ends.a) else { return }
+            guard let origin = links[link]?.a, isCurrent(origin) else {
+                links.remove(link)
+                return
+            }
             guard let node = byAddress[to], isAlive(node) else {
                 links.remove(link)
-                schedule(.refused(ends.a), at: now + latency())
+                schedule(.refused(origin), at: now + latency())
                 return
             }
             portCounter = portCounter &+ 1 | 1024
@@ -256,17 +262,18 @@ public final class SimulatedCluster {
                 $0.accepted(remoteAddress: from, remotePort: port, now: time)
             }
             guard let key else { return }
-            ends.b = end(node, key)
-            links.update(link) { $0 = ends }
+            let taken = end(node, key)
+            links.update(link) { $0.b = taken }
             nodes[node].links[key] = link
             schedule(.established(link: link), at: now + latency())
             settle(node)
         case .established(let link):
-            guard let ends = links[link], isCurrent(ends.a) else { return }
-            note(2, ends.a.node, ends.a.key)
+            guard let ends = links[link], !ends.isReset, let origin = ends.a, isCurrent(origin)
+            else { return }
+            note(2, origin.node, origin.key)
             let time = now
-            withLNet(ends.a.node) { $0.established(ends.a.key, now: time) }
-            settle(ends.a.node)
+            withLNet(origin.node) { $0.established(origin.key, now: time) }
+            settle(origin.node)
         case .refused(let end):
             guard isCurrent(end) else { return }
             note(3, end.node, end.key)
@@ -275,12 +282,12 @@ public final class SimulatedCluster {
             withLNet(end.node) { $0.closed(end.key, errno: 111, now: time) }
             settle(end.node)
         case .bytes(let link, let toA, let bytes):
-            guard let ends = links[link], let end = toA ? ends.a : ends.b,
+            guard let ends = links[link], !ends.isReset, let end = toA ? ends.a : ends.b,
                 isCurrent(end)
             else { return }
             note(4, end.node, UInt64(bytes.count))
             if options.resetOneIn > 0, random.oneIn(options.resetOneIn) {
-                disconnect(ends.a)
+                reset(link)
                 return
             }
             let time = now
@@ -296,8 +303,8 @@ public final class SimulatedCluster {
             }
             settle(end.node)
         case .closed(let end, let errno):
-            guard isCurrent(end), nodes[end.node].links.removeValue(forKey: end.key) != nil
-            else { return }
+            guard isCurrent(end), let link = leave(end) else { return }
+            if links[link]?.isReset == false { links.remove(link) }
             note(5, end.node, end.key)
             let time = now
             withLNet(end.node) { $0.closed(end.key, errno: errno, now: time) }
@@ -398,7 +405,7 @@ public final class SimulatedCluster {
                 guard !bytes.isEmpty, let handle = nodes[index].links[key],
                     let link = links[handle]
                 else { continue }
-                let toA = !(link.a.node == index && link.a.key == key)
+                let toA = !(link.a?.node == index && link.a?.key == key)
                 let time = max(now + latency(), toA ? link.lastToA : link.lastToB)
                 links.update(handle) { if toA { $0.lastToA = time } else { $0.lastToB = time } }
                 schedule(.bytes(link: handle, toA: toA, bytes), at: time)
@@ -406,19 +413,35 @@ public final class SimulatedCluster {
         }
     }
 
-    /// One end closes: the other hears of it after what is under way to it.
+    /// One end closes: what is under way to it is lost, the other hears of the close after what
+    /// is under way to it.
     private func disconnect(_ end: End) {
-        guard let handle = nodes[end.node].links.removeValue(forKey: end.key),
-            let link = links[handle]
-        else { return }
-        let isA = link.a.node == end.node && link.a.key == end.key
-        if let other = isA ? link.b : link.a {
-            let time = max(now + latency(), isA ? link.lastToB : link.lastToA)
-            schedule(.closed(other, errno: 104), at: time)
+        guard let handle = leave(end), let link = links[handle], !link.isReset else { return }
+        if let a = link.a {
+            schedule(.closed(a, errno: 104), at: max(now + latency(), link.lastToA))
+        } else if let b = link.b {
+            schedule(.closed(b, errno: 104), at: max(now + latency(), link.lastToB))
         }
-        // What is under way towards this end is lost; towards the other it still arrives.
-        links.update(handle) {
-            if isA { $0.a.life = -1 } else { $0.b = nil }
+    }
+
+    /// Neither end gets what is under way to it, and both are told.
+    private func reset(_ handle: SlotHandle) {
+        guard let link = links.update(handle, { link -> Link in
+            link.isReset = true
+            return link
+        }) else { return }
+        if let a = link.a { schedule(.closed(a, errno: 104), at: now + latency()) }
+        if let b = link.b { schedule(.closed(b, errno: 104), at: now + latency()) }
+    }
+
+    /// Takes an end off its link. Nil where it is off already.
+    private func leave(_ end: End) -> SlotHandle? {
+        guard let handle = nodes[end.node].links.removeValue(forKey: end.key) else { return nil }
+        let isEmpty = links.update(handle) {
+            if $0.a?.node == end.node, $0.a?.key == end.key { $0.a = nil } else { $0.b = nil }
+            return $0.a == nil && $0.b == nil
         }
+        if isEmpty == true { links.remove(handle) }
+        return handle
     }
 }

@@ -1,4 +1,5 @@
 import ClientCore
+import class Foundation.ProcessInfo
 import LNetCore
 import NodeCore
 import Primitives
@@ -15,6 +16,8 @@ final class Cluster {
     var servers: [Int] = []
     var clients: [Int] = []
     var uuids: [Int: String] = [:]
+    /// By which number a client's node is addressed, where it is not its place.
+    var numbers: [String: Int] = [:]
     var results: [Int: [UInt64: Result<FileResult, OperationError>]] = [:]
     var clientEvents: [(client: Int, event: ClientEvent)] = []
     var serverLog: [(server: Int, action: ServerAction)] = []
@@ -42,12 +45,18 @@ final class Cluster {
         simulator = SimulatedCluster(seed: seed, options: options)
         simulator.onServer = { [unowned self] node, action in
             serverLog.append((node, action))
+            if Self.isTracing {
+                if case .commit = action {} else { trace("server \(node): \(action)") }
+            }
         }
         simulator.onClient = { [unowned self] node, event in
             if case .completed(let cookie, let result) = event {
                 results[node, default: [:]][cookie] = result
             } else {
                 clientEvents.append((node, event))
+                if Self.isTracing {
+                    if case .acknowledged = event {} else { trace("client \(node): \(event)") }
+                }
             }
         }
         for place in 0..<3 {
@@ -57,6 +66,11 @@ final class Cluster {
         }
         for number in 0..<clientCount { addClient(number) }
     }
+
+    /// `TRACE` in the environment: what servers and clients tell, as it happens.
+    static let isTracing = ProcessInfo.processInfo.environment["TRACE"] != nil
+
+    func trace(_ line: String) { print("\(simulator.now.nanoseconds / 1000) \(line)") }
 
     func configuration(
         _ place: Int, versions: ClosedRange<ProtocolVersion>, partner: Bool = false
@@ -74,15 +88,37 @@ final class Cluster {
 
     @discardableResult
     func addClient(_ number: Int) -> Int {
+        let index = makeClient("client-\(number)", number: number)
+        clients.append(index)
+        return index
+    }
+
+    private func makeClient(_ uuid: String, number: Int) -> Int {
         var configuration = ClientConfiguration(
-            uuid: "client-\(number)", targets: targets, seed: seed &+ UInt64(number) &* 77,
-            wallSeconds: 1_800_000_000 + UInt64(number))
+            uuid: uuid, targets: targets,
+            seed: seed &+ UInt64(number) &* 77 &+ simulator.now.nanoseconds,
+            wallSeconds: UInt64(simulator.wall.seconds))
+        // Milliseconds on the scale of seconds << 20: lives may follow one another fast.
+        configuration.xidStart =
+            UInt64(simulator.wall.seconds) << 20
+            + UInt64(simulator.wall.nanoseconds / 1_000_000) << 10
         configuration.reportsUpdates = true
         let nid = NID(address: 0x0A01_0001 + UInt32(number), type: .tcp)
         let index = simulator.addClient(configuration, nid: nid)
-        clients.append(index)
-        uuids[index] = configuration.uuid
+        uuids[index] = uuid
         return index
+    }
+
+    /// The next life of a client: on the same node and of the same name, or on another.
+    func replaceClient(_ place: Int, life: Int, isRestart: Bool) {
+        let old = clients[place]
+        let uuid = uuids[old]!
+        simulator.kill(old)
+        clients[place] =
+            isRestart
+            ? makeClient(uuid, number: numbers[uuid] ?? place)
+            : makeClient("client-\(place).\(life)", number: 1000 * life + place)
+        if !isRestart { numbers["client-\(place).\(life)"] = 1000 * life + place }
     }
 
     func submit(_ client: Int, _ operation: FileOperation) -> UInt64 {
@@ -183,17 +219,13 @@ final class Cluster {
         let standby = try simulator.addServer(
             configuration(place, versions: versions, partner: isPartner), store: stores[place],
             isStandby: true)
-        var isStopped = false
+        var isStopped = simulator.server(old)?.phase == .stopped
         let before = simulator.onServer
         simulator.onServer = { node, action in
             before(node, action)
             if node == old, case .stop = action { isStopped = true }
         }
-        let now = simulator.now
-        _ = simulator.withServer(old) {
-            $0.beginStop(
-                UpgradeStart(next: Self.nid(place, partner: isPartner)), now: now)
-        }
+        order(old, UpgradeStart(next: Self.nid(place, partner: isPartner)))
         guard simulator.run(until: simulator.now + .seconds(60), { isStopped }) else {
             throw Stuck(
                 description: "upgrade of \(names[place]) stays \(simulator.server(old)!.phase)")
@@ -206,10 +238,75 @@ final class Cluster {
 
     /// Kills a server and starts another instance of the same build on its store.
     func crash(_ place: Int, versions: ClosedRange<ProtocolVersion>) throws {
-        let isPartner = simulator.server(servers[place])?.configuration.lnet.nid != Self.nid(place)
-        simulator.kill(servers[place])
+        try crash([place], versions: [versions, versions, versions])
+    }
+
+    /// Kills servers in one instant, and starts other instances of the same builds.
+    func crash(_ places: [Int], versions: [ClosedRange<ProtocolVersion>]) throws {
+        let partners = places.map {
+            simulator.server(servers[$0])?.configuration.lnet.nid != Self.nid($0)
+        }
+        for place in places { simulator.kill(servers[place]) }
+        if Self.isTracing { trace("killed \(places.map { names[$0] })") }
         settle(.milliseconds(20))
-        servers[place] = try simulator.addServer(
-            configuration(place, versions: versions, partner: isPartner), store: stores[place])
+        for (place, isPartner) in zip(places, partners) {
+            servers[place] = try simulator.addServer(
+                configuration(place, versions: versions[place], partner: isPartner),
+                store: stores[place])
+        }
+    }
+
+    /// Announces and gives it up after a while. Where that is too late the upgrade goes through;
+    /// gives what the target runs in the end.
+    func abortUpgrade(
+        _ place: Int, after pause: TickInterval, versions: ClosedRange<ProtocolVersion>,
+        orElse next: ClosedRange<ProtocolVersion>
+    ) throws -> ClosedRange<ProtocolVersion> {
+        let node = servers[place]
+        order(node, UpgradeStart())
+        settle(pause)
+        order(node, UpgradeStart(isAbort: true))
+        switch simulator.server(node)?.phase {
+        case .serving?:
+            return versions
+        case .aborting?:
+            let isBack = simulator.run(until: simulator.now + .seconds(10)) {
+                self.simulator.server(node)?.phase == .serving
+            }
+            guard isBack else { throw Stuck(description: "\(names[place]) stays aborting") }
+            return versions
+        default:
+            // Beyond the point of no return: told so, and it ends.
+            guard lastLog(node).contains("refused") else {
+                throw Stuck(description: "an abort that is too late gave \(lastLog(node))")
+            }
+            try upgrade(place, to: next)
+            return next
+        }
+    }
+
+    func order(_ node: Int, _ start: UpgradeStart) {
+        let now = simulator.now
+        _ = simulator.withServer(node) { $0.beginStop(start, now: now) }
+    }
+
+    func lastLog(_ node: Int) -> String {
+        for entry in serverLog.reversed() where entry.server == node {
+            if case .log(.upgrade(let line)) = entry.action { return line }
+        }
+        return ""
+    }
+
+    /// A stop that is ordered of a target that recovers is refused with the reason.
+    func orderStopWhileRecovering(_ place: Int) throws {
+        let node = servers[place]
+        guard simulator.server(node)?.phase == .recovering else { return }
+        order(node, UpgradeStart())
+        guard lastLog(node).contains("recover"), simulator.server(node)?.phase == .recovering
+        else {
+            throw Stuck(
+                description: "a stop during recovery gave \(lastLog(node)), "
+                    + "\(simulator.server(node)!.phase)")
+        }
     }
 }

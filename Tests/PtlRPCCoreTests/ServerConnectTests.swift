@@ -30,9 +30,19 @@ import WireFormat
     @Test func `a client whose first answer was lost is told fresh again`() {
         var net = ServerHarness()
         net.connectAll(1)
+        net.clients[0].exportHandle = 0
         net.connect(0)
         #expect(net.clients[0].mode == .fresh)
         #expect(net.server.exportCount == 1)
+    }
+
+    @Test func `a client that had its first answer and lost all since is not told fresh`() {
+        var net = ServerHarness()
+        net.connectAll(1)
+        let handle = net.clients[0].exportHandle
+        net.connect(0)
+        #expect(net.clients[0].mode == .sameInstance)
+        #expect(net.clients[0].exportHandle == handle)
     }
 
     @Test func `a connect with an older count is refused`() {

@@ -132,6 +132,9 @@ struct ServerHarness {
             clientHandle: clients[client].handle, versions: clients[client].versions,
             features: .supported)
         request.isObserver = clients[client].isObserver
+        if clients[client].exportHandle != 0 {
+            request.lastInstance = server.configuration.instance
+        }
         return send(client, .connect(request, kind))
     }
 

@@ -136,6 +136,13 @@ extension RPCServer {
         exports[index].version = version
         exports[index].features = features
         exports[index].isAbsent = false
+        // Whoever shows the handle has had the answer that named it, even if all that it sent since
+        // was lost: "fresh" would tell it that it was evicted.
+        if header.handle == exports.handle(index),
+            request.lastInstance == configuration.instance
+        {
+            exports[index].isUnheard = false
+        }
         exports.setNID(put.initiator.nid, of: index)
         if exports[index].recovery == .absent {
             setRecovery(.opens, of: index)
