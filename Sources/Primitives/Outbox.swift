@@ -5,6 +5,7 @@ public struct Outbox<Element> {
     @usableFromInline var elements: [Element?] = []
     @usableFromInline var head = 0
 
+    @inlinable
     public init() {}
 
     @inlinable
@@ -31,6 +32,7 @@ public struct Outbox<Element> {
         return element
     }
 
+    @inlinable
     public mutating func removeAll() {
         elements.removeAll(keepingCapacity: true)
         head = 0

@@ -32,19 +32,33 @@ public struct SlotTable<Element> {
         @usableFromInline var generation: UInt32
         @usableFromInline var nextFree: Int32
         @usableFromInline var element: Element?
+
+        @usableFromInline
+        init(generation: UInt32, nextFree: Int32, element: Element?) {
+            self.generation = generation
+            self.nextFree = nextFree
+            self.element = element
+        }
     }
 
     @usableFromInline var slots: [Slot] = []
     @usableFromInline var firstFree: Int32 = -1
-    public private(set) var count = 0
+    @usableFromInline var elementCount = 0
 
+    /// Elements in the table.
+    @inlinable
+    public var count: Int { elementCount }
+
+    @inlinable
     public init() {}
 
     /// One more than the highest index ever used; for iteration by `handle(at:)`.
+    @inlinable
     public var slotCount: Int { slots.count }
 
+    @inlinable
     public mutating func insert(_ element: Element) -> SlotHandle {
-        count += 1
+        elementCount += 1
         if firstFree >= 0 {
             let index = Int(firstFree)
             firstFree = slots[index].nextFree
@@ -63,6 +77,7 @@ public struct SlotTable<Element> {
     }
 
     /// The handle of the element at `index`, or nil where that place is free.
+    @inlinable
     public func handle(at index: Int) -> SlotHandle? {
         guard index < slots.count, slots[index].generation & 1 == 1 else { return nil }
         return SlotHandle(index: UInt32(index), generation: slots[index].generation)
@@ -71,6 +86,7 @@ public struct SlotTable<Element> {
     /// Handles of all elements in order of their places.
     public var handles: [SlotHandle] { (0..<slots.count).compactMap { handle(at: $0) } }
 
+    @inlinable
     @discardableResult
     public mutating func remove(_ handle: SlotHandle) -> Element? {
         guard contains(handle) else { return nil }
@@ -80,7 +96,7 @@ public struct SlotTable<Element> {
         slots[index].generation &+= 1
         slots[index].nextFree = firstFree
         firstFree = Int32(index)
-        count -= 1
+        elementCount -= 1
         return element
     }
 

@@ -3,21 +3,34 @@
 /// There is no removal: a timer that is no longer wanted is recognised by its key when it fires
 /// (keys are handles with a generation, or carry a sequence number). Insert and take cost O(log n).
 public struct TimerQueue<Key: Sendable>: Sendable {
-    private struct Entry {
-        var deadline: Ticks
-        var sequence: UInt64
-        var key: Key
+    @usableFromInline
+    struct Entry: Sendable {
+        @usableFromInline var deadline: Ticks
+        @usableFromInline var sequence: UInt64
+        @usableFromInline var key: Key
+
+        @usableFromInline
+        init(deadline: Ticks, sequence: UInt64, key: Key) {
+            self.deadline = deadline
+            self.sequence = sequence
+            self.key = key
+        }
     }
 
-    private var heap: [Entry] = []
-    private var sequence: UInt64 = 0
+    @usableFromInline var heap: [Entry] = []
+    @usableFromInline var sequence: UInt64 = 0
 
+    @inlinable
     public init() {}
 
+    @inlinable
     public var isEmpty: Bool { heap.isEmpty }
+    @inlinable
     public var count: Int { heap.count }
-    public var nextDeadline: Ticks? { heap.first?.deadline }
+    @inlinable
+    public var nextDeadline: Ticks? { heap.isEmpty ? nil : heap[0].deadline }
 
+    @inlinable
     public mutating func insert(_ key: Key, at deadline: Ticks) {
         sequence += 1
         heap.append(Entry(deadline: deadline, sequence: sequence, key: key))
@@ -31,27 +44,26 @@ public struct TimerQueue<Key: Sendable>: Sendable {
     }
 
     /// The key whose deadline is at or before `now` and earliest, taken out; nil when none is due.
+    @inlinable
     public mutating func popDue(now: Ticks) -> Key? {
-        guard let first = heap.first, first.deadline <= now else { return nil }
-        let last = heap.removeLast()
-        if !heap.isEmpty {
-            heap[0] = last
-            var parent = 0
-            while true {
-                var least = parent
-                for child in [2 * parent + 1, 2 * parent + 2]
-                where child < heap.count && precedes(child, least) {
-                    least = child
-                }
-                if least == parent { break }
-                heap.swapAt(parent, least)
-                parent = least
-            }
+        guard !heap.isEmpty, heap[0].deadline <= now else { return nil }
+        heap.swapAt(0, heap.count - 1)
+        let first = heap.removeLast()
+        var parent = 0
+        while true {
+            var least = parent
+            let left = 2 * parent + 1
+            if left < heap.count, precedes(left, least) { least = left }
+            if left + 1 < heap.count, precedes(left + 1, least) { least = left + 1 }
+            if least == parent { break }
+            heap.swapAt(parent, least)
+            parent = least
         }
         return first.key
     }
 
-    private func precedes(_ a: Int, _ b: Int) -> Bool {
+    @inlinable
+    func precedes(_ a: Int, _ b: Int) -> Bool {
         heap[a].deadline != heap[b].deadline
             ? heap[a].deadline < heap[b].deadline : heap[a].sequence < heap[b].sequence
     }
