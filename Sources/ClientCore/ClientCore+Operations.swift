@@ -170,12 +170,18 @@ extension ClientCore {
                     parent: at, name: name, flags: flags, mode: mode, stripeCount: stripeCount,
                     time: wallClock))
         case .close(let file):
+            if let close = operation.close {
+                body = .close(close)
+                break
+            }
             guard let open = openFiles.remove(SlotHandle(rawValue: file.rawValue)) else {
                 return fail(handle, .badHandle)
             }
             for object in open.objects { releaseObject(object) }
             guard !open.isStale else { return finish(handle, .success(.done)) }
-            body = .close(CloseRequest(file: open.file, handle: open.serverHandle))
+            let close = CloseRequest(file: open.file, handle: open.serverHandle)
+            operations.update(handle) { $0.close = close }
+            body = .close(close)
         case .unlink(let at, let name, let isDirectory):
             body = .unlink(
                 UnlinkRequest(parent: at, name: name, isDirectory: isDirectory, time: wallClock))
@@ -233,10 +239,11 @@ extension ClientCore {
         lnet: inout LNetCore, now: Ticks
     ) {
         guard let operation = operations[handle] else { return }
+        if status == .badHandle, operation.close != nil {
+            // The open went with the instance that knew it: that it is gone is all a close wants.
+            return finish(handle, .success(.done))
+        }
         if status == .tryAgain || status == .inProgress || status == .busy {
-            if case .close = operation.request {
-                return finish(handle, .success(.done))
-            }
             return retry(handle, after: .milliseconds(10), now: now)
         }
         guard !status.isError else { return fail(handle, status) }

@@ -131,7 +131,9 @@ public struct ClientCore {
     /// - Returns: whether it was taken back.
     @discardableResult
     public mutating func cancel(_ handle: SlotHandle, lnet: inout LNetCore, now: Ticks) -> Bool {
-        guard let operation = operations[handle], operation.stage == .atGate else { return false }
+        guard let operation = operations[handle], operation.stage == .atGate,
+            operation.close == nil
+        else { return false }
         gateQueue.removeAll { $0 == handle }
         finish(handle, .failure(OperationError(.cancelled)))
         pump(lnet: &lnet, now: now)

@@ -32,6 +32,8 @@ struct Operation {
     var pendingReplies = 0
     var failure: Status = .ok
     var attributes: FileAttributes?
+    /// What a close sends: the open is forgotten when it passes the gate.
+    var close: CloseRequest?
     /// Bytes of a read, in place.
     var collected: [UInt8] = []
     var pieces: [StripePiece] = []
