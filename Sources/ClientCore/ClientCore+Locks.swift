@@ -23,6 +23,10 @@ extension ClientCore {
                 ResourceID(object.object), mode, .extent(.whole),
                 operation: handle.rawValue)
             switch acquisition {
+            case .granted(let lock), .pending(let lock):
+                remember(operation.objects[stripe], under: lock, target: object.target)
+            }
+            switch acquisition {
             case .granted(let lock):
                 operations.update(handle) { $0.locks[stripe] = lock }
             case .pending:
@@ -93,7 +97,7 @@ extension ClientCore {
         // A lock of our own that is in the way and unused goes back in the same message, where
         // nothing under it is dirty.
         var given: [SlotHandle] = []
-        let place = objectPlaces[ObjectKey(target: target, object: info.resource.objectName)]
+        let place = place(under: lock, target: target)
         let isClean = place.flatMap { objects[$0] }?.cache.isClean ?? true
         let cookies = targets[target].locks.takeConflictingUnused(
             info.resource, info.mode, info.policy, limit: 8
@@ -108,6 +112,25 @@ extension ClientCore {
         call(
             target, .enqueue(EnqueueRequest(request: request)),
             for: .enqueue(target: target, lock: lock), lnet: &lnet, now: now)
+    }
+
+    /// Which object a lock guards: by the lock's place, so that no name is looked up on the way.
+    private mutating func remember(_ place: SlotHandle, under lock: SlotHandle, target: Int) {
+        while targets[target].lockPlaces.count <= Int(lock.index) {
+            targets[target].lockPlaces.append(place)
+        }
+        targets[target].lockPlaces[Int(lock.index)] = place
+    }
+
+    private func place(under lock: SlotHandle, target: Int) -> SlotHandle? {
+        guard let info = targets[target].locks.info(lock),
+            Int(lock.index) < targets[target].lockPlaces.count
+        else { return nil }
+        let place = targets[target].lockPlaces[Int(lock.index)]
+        guard let object = objects[place], object.object == info.resource.objectName else {
+            return objectPlaces[ObjectKey(target: target, object: info.resource.objectName)]
+        }
+        return place
     }
 
     /// The answer to an enqueue, or to the replay of a lock.
@@ -139,8 +162,7 @@ extension ClientCore {
     /// What a grant says about the object is true from now on.
     mutating func grant(target: Int, lock: SlotHandle, valueBlock: OSTLVB) {
         guard let info = targets[target].locks.info(lock), info.state != .granted,
-            let place = objectPlaces[
-                ObjectKey(target: target, object: info.resource.objectName)]
+            let place = place(under: lock, target: target)
         else { return }
         objects.update(place) { object in
             if object.lock == nil {
@@ -156,9 +178,7 @@ extension ClientCore {
     private mutating func flushAndCancel(
         _ lock: SlotHandle, target: Int, lnet: inout LNetCore, now: Ticks
     ) {
-        guard let info = targets[target].locks.info(lock),
-            let place = objectPlaces[ObjectKey(target: target, object: info.resource.objectName)]
-        else {
+        guard let place = place(under: lock, target: target) else {
             targets[target].locks.flushed(lock)
             return
         }

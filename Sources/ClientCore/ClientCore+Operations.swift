@@ -244,7 +244,8 @@ extension ClientCore {
             let place = SlotHandle(rawValue: file.rawValue)
             let isStale = openFiles[place]?.isStale ?? false
             forgetOpen(place)
-            return status.isError && !isStale
+            // Where the open went with the instance that knew it, all is as a close wants it.
+            return status.isError && status != .badHandle && !isStale
                 ? fail(handle, status) : finish(handle, .success(.done))
         }
         guard !status.isError else { return fail(handle, status) }

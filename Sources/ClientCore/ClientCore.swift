@@ -20,6 +20,8 @@ public struct ClientCore {
     struct Target {
         var upgrade: UpgradeClient
         var locks: LockClient
+        /// The object that each lock guards, by the lock's place.
+        var lockPlaces: [SlotHandle] = []
         /// Operations that passed the gate and have not ended.
         var running = 0
         /// Bytes written back for the upgrade in hand.
@@ -134,6 +136,11 @@ public struct ClientCore {
     @discardableResult
     public mutating func cancel(_ handle: SlotHandle, lnet: inout LNetCore, now: Ticks) -> Bool {
         guard let operation = operations[handle], operation.stage == .atGate else { return false }
+        if case .close(let file) = operation.request,
+            openFiles[SlotHandle(rawValue: file.rawValue)]?.isClosing == true
+        {
+            return false
+        }
         gateQueue.removeAll { $0 == handle }
         finish(handle, .failure(OperationError(.cancelled)))
         pump(lnet: &lnet, now: now)

@@ -16,6 +16,19 @@ extension ServerNode {
         if oldestUncommitted == nil { oldestUncommitted = now }
     }
 
+    /// A crash before the first change of this instance would make the next one believe the record
+    /// that this one started from. What would contradict it waits until the record is withdrawn
+    /// on disk. True where `request` is put off.
+    mutating func awaitsWithdrawal(_ request: ServerRequest, now: Ticks) -> Bool {
+        guard hasCleanStart, !isRunCommitted else { return false }
+        var transaction = Transaction()
+        writeRun(into: &transaction)
+        apply(&transaction, now: now)
+        afterOpenGroup.append(.request(request))
+        wantsCommit = true
+        return true
+    }
+
     /// Hands the open group to the disk when it is time: at once where somebody waits, after the
     /// interval otherwise. One group is on its way at a time; the next grows meanwhile.
     mutating func takeGroup(now: Ticks) {
@@ -79,6 +92,8 @@ extension ServerNode {
                     token, status: status, body: body, transno: transno, lnet: &lnet, now: now)
             case .connect(let token, let reply):
                 rpc.answerConnect(token, reply, lnet: &lnet, now: now)
+            case .request(let request):
+                if rpc.isCurrent(request.token) { execute(request, now: now) }
             case .backlog:
                 feed(.backlogCommitted, now: now)
             case .record(let transno):

@@ -18,6 +18,9 @@ extension ServerNode {
         guard !isSealed else { return leaveForNext(request) }
         let mode = enqueue.descriptor.requestedMode ?? enqueue.descriptor.grantedMode
         guard let mode else { return answerEnqueue(request, .invalid, nil, now: now) }
+        // A lock that the record names may be claimed under it; no other may be granted.
+        let isClaim = enqueue.flags.contains(.replay) && enqueue.flags.contains(.blockGranted)
+        if !isClaim, awaitsWithdrawal(request, now: now) { return }
         let result: EnqueueResult
         if enqueue.flags.contains(.replay) {
             result = locks.enqueueReplay(

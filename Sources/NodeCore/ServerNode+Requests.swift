@@ -97,7 +97,7 @@ extension ServerNode {
 
     // MARK: Executing
 
-    private mutating func execute(_ request: ServerRequest, now: Ticks) {
+    mutating func execute(_ request: ServerRequest, now: Ticks) {
         guard store != nil, !isStopped else { return }
         if request.body.isUpdate {
             return executeUpdate(request, now: now)

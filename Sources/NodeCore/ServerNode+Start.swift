@@ -68,6 +68,7 @@ extension ServerNode {
     }
 
     private mutating func startClean(_ record: CleanRecord, now: Ticks) throws(StartRefusal) {
+        hasCleanStart = true
         try loadClients()
         loadService(afterCleanStop: true, now: now)
         do throws(WireError) {

@@ -28,6 +28,8 @@ public struct ServerNode {
     enum AfterCommit {
         case reply(RequestToken, Status, ReplyBody, Transno)
         case connect(RequestToken, ConnectReply)
+        /// A request that was put off until the clean record is withdrawn.
+        case request(ServerRequest)
         case backlog
         case record(Transno)
     }
@@ -66,6 +68,8 @@ public struct ServerNode {
     var isRunCommitted = false
     var runGroup: UInt64?
     var cleanRecordKeys: [[UInt8]] = []
+    /// This instance started from a clean record.
+    var hasCleanStart = false
     var exclusiveLock: SlotHandle?
     /// The admission lock of each export; by index.
     var admissionLocks: [SlotHandle?] = []

@@ -91,6 +91,39 @@ import WireFormat
         }
     }
 
+    @Test func `a lock granted after a clean start outlives a crash before the first update`()
+        throws
+    {
+        let cluster = try Cluster(seed: 9, clientCount: 2)
+        let handle = try cluster.open(cluster.clients[0], "x")
+        try cluster.perform(cluster.clients[0], .write(handle, offset: 0, [1, 2, 3]))
+        try cluster.perform(cluster.clients[0], .flush(handle))
+        for place in [1, 2] { try cluster.upgrade(place, to: ProtocolVersion.supported) }
+        let other = try cluster.open(cluster.clients[1], "x", create: false)
+        // The second client's lock is new to the upgraded target, and what it wrote is with it.
+        try cluster.perform(cluster.clients[1], .append(other, [4]))
+        for place in [1, 2] { try cluster.crash(place, versions: ProtocolVersion.supported) }
+        try cluster.perform(cluster.clients[1], .flush(other))
+        #expect(try cluster.read(cluster.clients[0], handle, 0, 100) == [1, 2, 3, 4])
+        let lost = cluster.clientEvents.filter {
+            if case .writeLost = $0.event { true } else { false }
+        }
+        #expect(lost.isEmpty)
+    }
+
+    @Test func `a close that a crash overtakes succeeds`() throws {
+        let cluster = try Cluster(seed: 10, clientCount: 1)
+        let handle = try cluster.open(cluster.clients[0], "x")
+        cluster.settle(.seconds(1))
+        let cookie = cluster.submit(cluster.clients[0], .close(handle))
+        try cluster.crash(0, versions: ProtocolVersion.supported)
+        cluster.settle(.seconds(2))
+        guard case .success(.done)? = cluster.result(cluster.clients[0], cookie) else {
+            Issue.record("\(String(describing: cluster.result(cluster.clients[0], cookie)))")
+            return
+        }
+    }
+
     /// The demo in small: random operations of several clients, every target upgraded or killed
     /// among them, then everything read back by a client that has seen nothing of it.
     ///

@@ -31,6 +31,10 @@ final class RandomLoad {
     var deadPrefixes: Set<String> = []
     var deadUUIDs: Set<String> = []
     var lives: [Int]
+    /// The file to which everybody appends, and what of it is acknowledged, by client.
+    static let sharedName = "shared"
+    var tokens: [Set<String>]
+    var sharedHandles: [FileHandle?]
     var versions = [ProtocolVersion.v1 ... .v1, .v1 ... .v1, .v1 ... .v1]
     let seed: UInt64
 
@@ -38,13 +42,16 @@ final class RandomLoad {
         self.seed = seed
         var options = SimulatedCluster.Options()
         options.splitOneIn = 10
-        options.resetOneIn = [0, 0, 400, 100][Int(seed % 4)]
+        options.resetOneIn = [0, 0, 400, 100, 40][Int(seed % 5)]
+        if seed % 7 == 3 { options.latencyMax = .milliseconds(5) }
         cluster = try Cluster(
             seed: seed, clientCount: clientCount, versions: .v1 ... .v1, options: options)
         random = SplitMix64(seed: seed &* 31)
         files = Array(repeating: [:], count: clientCount)
         handles = Array(repeating: [:], count: clientCount)
         lives = Array(repeating: 0, count: clientCount)
+        tokens = Array(repeating: [], count: clientCount)
+        sharedHandles = Array(repeating: nil, count: clientCount)
     }
 
     func run(steps: Int) throws {
@@ -54,7 +61,7 @@ final class RandomLoad {
             try harvest()
             if step % 40 == 25 { try disturb() }
         }
-        let isDone = cluster.simulator.run(until: cluster.simulator.now + .seconds(60)) {
+        let isDone = cluster.simulator.run(until: cluster.simulator.now + .seconds(200)) {
             self.pending.allSatisfy {
                 self.cluster.result(self.cluster.clients[$0.client], $0.cookie) != nil
             }
@@ -125,6 +132,7 @@ final class RandomLoad {
         }
         try harvest()
         handles[client] = [:]
+        sharedHandles[client] = nil
         lives[client] += 1
         cluster.replaceClient(client, life: lives[client], isRestart: random.oneIn(2))
     }
@@ -139,6 +147,8 @@ final class RandomLoad {
         for life in 0...lives[client] { deadPrefixes.insert("c\(client).\(life)-") }
         files[client] = [:]
         handles[client] = [:]
+        tokens[client] = []
+        sharedHandles[client] = nil
         lives[client] += 1
         cluster.replaceClient(client, life: lives[client], isRestart: random.oneIn(2))
     }
@@ -173,7 +183,7 @@ final class RandomLoad {
     private func begin(_ client: Int) {
         let names = files[client].keys.sorted()
         let open = handles[client].keys.sorted()
-        switch random.below(9) {
+        switch random.below(12) {
         case 0, 1:
             created += 1
             let name = prefix(client) + "\(created)"
@@ -192,7 +202,12 @@ final class RandomLoad {
         case 2, 3, 4:
             guard !open.isEmpty else { return }
             let name = open[random.below(open.count)]
-            let bytes = Array("\(client).\(cluster.nextCookie);".utf8)
+            var bytes = Array("\(client).\(cluster.nextCookie);".utf8)
+            if random.oneIn(8) {
+                // Long enough for the bulk connections.
+                let head = bytes
+                while bytes.count < 20_000 { bytes += head }
+            }
             wait(client, .append(handles[client][name]!, bytes)) { _ in
                 self.files[client][name]! += bytes
             }
@@ -204,6 +219,8 @@ final class RandomLoad {
                     throw Cluster.Stuck(description: "\(name) reads \(result)")
                 }
             }
+        case 9, 10, 11:
+            share(client)
         case 6:
             guard let name = open.first, open.count > 2 else { return }
             let handle = handles[client].removeValue(forKey: name)!
@@ -225,12 +242,62 @@ final class RandomLoad {
         }
     }
 
+    /// Appends a word of its own to the file of all, or finds there what was acknowledged before.
+    private func share(_ client: Int) {
+        guard let handle = sharedHandles[client] else {
+            return wait(
+                client,
+                .open(
+                    at: .root, FileName(Self.sharedName)!, [.read, .write, .create],
+                    mode: 0o600, stripeCount: 2)
+            ) { result in
+                guard case .opened(let handle, _, _) = result else {
+                    throw Cluster.Stuck(description: "open gave \(result)")
+                }
+                self.sharedHandles[client] = handle
+            }
+        }
+        if random.oneIn(2) {
+            let word = "\(client).\(lives[client]).\(cluster.nextCookie)"
+            wait(client, .append(handle, Array((word + ";").utf8))) { _ in
+                self.tokens[client].insert(word)
+            }
+        } else {
+            let known = tokens
+            wait(client, .read(handle, offset: 0, byteCount: 1 << 20)) { result in
+                guard case .bytes(let bytes) = result else {
+                    throw Cluster.Stuck(description: "read gave \(result)")
+                }
+                try self.checkShared(bytes, known)
+            }
+        }
+    }
+
+    /// Every word of a client that still lives stands in the file once.
+    private func checkShared(_ bytes: [UInt8], _ known: [Set<String>]) throws {
+        var counts: [String: Int] = [:]
+        for word in String(decoding: bytes, as: UTF8.self).split(separator: ";") {
+            counts[String(word), default: 0] += 1
+        }
+        for client in known.indices {
+            for word in known[client].intersection(tokens[client]).sorted()
+            where counts[word] != 1 {
+                throw Cluster.Stuck(
+                    description: "seed \(seed): \(word) stands \(counts[word] ?? 0) times in the "
+                        + "file of all")
+            }
+        }
+    }
+
     func verify() throws {
         let fresh = cluster.addClient(99)
+        if let handle = try? cluster.open(fresh, Self.sharedName, create: false) {
+            try checkShared(cluster.read(fresh, handle, 0, 1 << 20), tokens)
+        }
         var expected: [String: [UInt8]] = [:]
         for client in files.indices { expected.merge(files[client]) { _, new in new } }
         let names = try cluster.names(fresh).filter { name in
-            !deadPrefixes.contains { name.hasPrefix($0) }
+            name != Self.sharedName && !deadPrefixes.contains { name.hasPrefix($0) }
         }
         #expect(names == expected.keys.sorted(), "seed \(seed)")
         for name in expected.keys.sorted() {
