@@ -137,6 +137,11 @@ import WireFormat
         }
     }
 
+    @Test func `a trailer keeps its golden bytes`() {
+        let bytes = encodedReply(.empty, to: .close, .v2, trailer: trailer)
+        #expect(Array(bytes.suffix(24)) == CompactHex.bytes("06e01c5a 02(3) 03(7) 09(7)"))
+    }
+
     @Test func `a refusal carries the trailer too`() throws {
         let bytes = encodedReply(
             .empty, to: .readdir, .v2, status: .notDirectory, trailer: trailer)
