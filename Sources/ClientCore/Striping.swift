@@ -43,13 +43,24 @@ extension FileLayout {
         return pieces
     }
 
+    /// Offsets are signed where they meet the system.
+    static let fileSizeMax = UInt64(Int64.max)
+
     /// The file's size when the object of `stripe` ends at `objectSize` and no other reaches further.
     func fileSize(stripe: Int, objectSize: UInt64) -> UInt64 {
         guard objectSize > 0 else { return 0 }
         let size = UInt64(stripeSize)
         let lastByte = objectSize - 1
-        let unit = lastByte / size * UInt64(stripes.count) + UInt64(stripe)
-        return unit * size + lastByte % size + 1
+        // The size is a peer's word: what no file can have reads as the greatest that one can.
+        let (units, overflow) = (lastByte / size).multipliedReportingOverflow(
+            by: UInt64(stripes.count))
+        guard !overflow else { return Self.fileSizeMax }
+        let (unit, unitOverflow) = units.addingReportingOverflow(UInt64(stripe))
+        let (start, startOverflow) = unit.multipliedReportingOverflow(by: size)
+        guard !unitOverflow, !startOverflow, start < Self.fileSizeMax - lastByte % size else {
+            return Self.fileSizeMax
+        }
+        return start + lastByte % size + 1
     }
 
     /// How long the object of `stripe` is in a file of `fileSize` bytes without holes at its end.

@@ -100,7 +100,7 @@ public struct SlotTable<Element> {
         return element
     }
 
-    /// The element at a live handle. A stale handle is nil to read and traps to write.
+    /// The element at a live handle; nil for a stale one.
     @inlinable
     public subscript(handle: SlotHandle) -> Element? {
         contains(handle) ? slots[Int(handle.index)].element : nil

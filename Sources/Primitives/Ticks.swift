@@ -29,7 +29,8 @@ public struct Ticks: Comparable, Hashable, Sendable, BitwiseCopyable {
     }
 }
 
-/// A length of time in nanoseconds, never negative.
+/// A length of time in nanoseconds, never negative. Arithmetic saturates: a length beyond 584 years
+/// is for ever.
 @frozen
 public struct TickInterval: Comparable, Hashable, Sendable, BitwiseCopyable {
     public var nanoseconds: UInt64
@@ -40,14 +41,16 @@ public struct TickInterval: Comparable, Hashable, Sendable, BitwiseCopyable {
     public static let zero = TickInterval(nanoseconds: 0)
 
     @inlinable
-    public static func microseconds(_ n: UInt64) -> TickInterval { .init(nanoseconds: n * 1_000) }
+    public static func microseconds(_ n: UInt64) -> TickInterval {
+        .init(nanoseconds: 1_000) * n
+    }
     @inlinable
     public static func milliseconds(_ n: UInt64) -> TickInterval {
-        .init(nanoseconds: n * 1_000_000)
+        .init(nanoseconds: 1_000_000) * n
     }
     @inlinable
     public static func seconds(_ n: UInt64) -> TickInterval {
-        .init(nanoseconds: n * 1_000_000_000)
+        .init(nanoseconds: 1_000_000_000) * n
     }
 
     @inlinable
@@ -56,11 +59,13 @@ public struct TickInterval: Comparable, Hashable, Sendable, BitwiseCopyable {
     }
     @inlinable
     public static func + (a: TickInterval, b: TickInterval) -> TickInterval {
-        .init(nanoseconds: a.nanoseconds + b.nanoseconds)
+        let (sum, overflow) = a.nanoseconds.addingReportingOverflow(b.nanoseconds)
+        return .init(nanoseconds: overflow ? .max : sum)
     }
     @inlinable
     public static func * (a: TickInterval, n: UInt64) -> TickInterval {
-        .init(nanoseconds: a.nanoseconds * n)
+        let (product, overflow) = a.nanoseconds.multipliedReportingOverflow(by: n)
+        return .init(nanoseconds: overflow ? .max : product)
     }
 
     public var inMilliseconds: Double { Double(nanoseconds) / 1e6 }

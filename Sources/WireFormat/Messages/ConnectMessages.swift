@@ -121,7 +121,7 @@ public struct ConnectRequest: Equatable, Sendable {
         features = Features(rawValue: try hello.u64())
         epoch = try UpgradeEpoch(from: &hello)
         lastInstance = try hello.u64()
-        isObserver = try hello.u32() & 1 != 0
+        isObserver = try readFlag(from: &hello)
         try hello.reserved(4)
     }
 }
@@ -210,7 +210,7 @@ public struct ConnectReply: Equatable, Sendable {
         epoch = try UpgradeEpoch(from: &hello)
         admissionLock = try hello.u64()
         lastCommitted = Transno(rawValue: try hello.u64())
-        let hasNotice = try hello.u32() & 1 != 0
+        let hasNotice = try readFlag(from: &hello)
         try hello.reserved(4)
         notice = hasNotice ? try UpgradeNotice(from: &hello) : nil
     }

@@ -61,8 +61,8 @@ public struct FileID: Hashable, Comparable, Sendable, BitwiseCopyable {
         let first = try reader.u64()
         let second = try reader.u32()
         let third = try reader.u32()
+        if protocolVersion < .v2, third != 0 { throw .reservedBitsSet(UInt64(third)) }
         if protocolVersion < .v2, first != 0 || second != 0 {
-            guard third == 0 else { throw .reservedBitsSet(UInt64(third)) }
             sequence = Self.sequenceBase &+ (first >> 32)
             objectNumber = UInt32(truncatingIfNeeded: first)
             version = 0

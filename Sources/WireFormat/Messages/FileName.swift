@@ -15,6 +15,16 @@ public struct FileName: Hashable, Sendable {
 
     public var bytes: String.UTF8View { text.utf8 }
 
+    /// Names are bytes: two spellings of one letter in Unicode are two names, as in the store.
+    public static func == (a: FileName, b: FileName) -> Bool {
+        a.text.utf8.elementsEqual(b.text.utf8)
+    }
+
+    public func hash(into hasher: inout Hasher) {
+        for byte in text.utf8 { hasher.combine(byte) }
+        hasher.combine(0xFF as UInt8)
+    }
+
     /// A 2-byte length, then the bytes.
     public func encode(into writer: inout WireWriter) {
         writer.u16(UInt16(text.utf8.count))
@@ -32,6 +42,13 @@ public struct FileName: Hashable, Sendable {
 
 extension FileName: CustomStringConvertible {
     public var description: String { text }
+}
+
+/// Reads a word that says yes or no; every other value is reserved.
+func readFlag(from reader: inout WireReader) throws(WireError) -> Bool {
+    let word = try reader.u32()
+    guard word <= 1 else { throw .reservedBitsSet(UInt64(word)) }
+    return word == 1
 }
 
 /// Reads a 2-byte length and as many bytes of UTF-8.
@@ -56,16 +73,25 @@ func writeText(_ text: String, into writer: inout WireWriter) {
     for byte in text.utf8 { writer.u8(byte) }
 }
 
-/// Reads a NUL-padded text of fixed size (`struct obd_uuid`).
+/// Reads a NUL-padded text of fixed size (`struct obd_uuid`); the last byte is NUL always.
 func readFixedText(from reader: inout WireReader, size: Int) throws(WireError) -> String {
     let bytes = try reader.bytes(size)
+    guard bytes.last == 0 else {
+        throw .badLength(field: "uuid", value: UInt64(size), limit: UInt64(size - 1))
+    }
     let text = String(validating: bytes.prefix { $0 != 0 }, as: UTF8.self)
     guard let text else { throw .badValue(field: "uuid", value: UInt64(size)) }
     return text
 }
 
+/// Writes as many whole characters as fit, then NULs.
 func writeFixedText(_ text: String, size: Int, into writer: inout WireWriter) {
-    let bytes = text.utf8.prefix(size - 1)
-    for byte in bytes { writer.u8(byte) }
-    writer.zeros(size - bytes.count)
+    var left = size
+    for scalar in text.unicodeScalars {
+        let bytes = scalar.utf8
+        guard bytes.count < left else { break }
+        for byte in bytes { writer.u8(byte) }
+        left -= bytes.count
+    }
+    writer.zeros(left)
 }

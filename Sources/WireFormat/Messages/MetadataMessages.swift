@@ -308,7 +308,7 @@ public struct OpenReply: Hashable, Sendable {
 
     init(from reader: inout WireReader, _ version: ProtocolVersion) throws(WireError) {
         handle = try reader.u64()
-        wasCreated = try reader.u32() & 1 != 0
+        wasCreated = try readFlag(from: &reader)
         try reader.reserved(4)
         attributes = try FileAttributes(from: &reader, version)
         layout = try FileLayout(from: &reader, version)
@@ -337,6 +337,7 @@ public struct OpenReplayRequest: Hashable, Sendable {
         file = try FileID(from: &reader, version)
         handle = try reader.u64()
         flags = OpenFlags(rawValue: try reader.u32())
+        guard flags.isSubset(of: .all) else { throw .reservedBitsSet(UInt64(flags.rawValue)) }
         try reader.reserved(4)
     }
 }
@@ -489,7 +490,7 @@ public struct ReaddirReply: Hashable, Sendable {
             throw .badLength(
                 field: "entries", value: UInt64(count), limit: UInt64(Self.entryCountMax))
         }
-        isEnd = try reader.u32() & 1 != 0
+        isEnd = try readFlag(from: &reader)
         entries = []
         for _ in 0..<count {
             let file = try FileID(from: &reader, version)

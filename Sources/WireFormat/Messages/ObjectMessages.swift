@@ -250,6 +250,9 @@ public struct ObjectAttributes: Hashable, Sendable, BitwiseCopyable {
 
     init(from reader: inout WireReader, _ version: ProtocolVersion) throws(WireError) {
         size = try reader.u64()
+        guard size <= UInt64(Int64.max) else {
+            throw .badLength(field: "size", value: size, limit: UInt64(Int64.max))
+        }
         modified = try Timestamp(from: &reader, version)
     }
 }
@@ -313,7 +316,7 @@ public struct AuditReadReply: Hashable, Sendable {
             throw .badLength(
                 field: "audit rows", value: UInt64(count), limit: UInt64(Self.rowCountMax))
         }
-        isEnd = try reader.u32() & 1 != 0
+        isEnd = try readFlag(from: &reader)
         rows = []
         for _ in 0..<count {
             let uuid = try readText(
@@ -326,7 +329,9 @@ public struct AuditReadReply: Hashable, Sendable {
     }
 }
 
-/// Adler-32 (RFC 1950 section 8.2): the checksum of bulk data since version 2. Never 0 for data.
+/// Adler-32 (RFC 1950 section 8.2): the checksum of bulk data since version 2.
+///
+/// 0 on the wire stands for no checksum; the rare data whose sum is 0 travels unchecked.
 public func adler32(_ data: [UInt8]) -> UInt32 {
     var a: UInt32 = 1
     var b: UInt32 = 0

@@ -445,6 +445,7 @@ public struct UpgradeStatusReply: Equatable, Sendable {
                 throw .badValue(field: "admission", value: UInt64(rawAdmission))
             }
             let flags = try reader.u8()
+            guard flags <= 3 else { throw .reservedBitsSet(UInt64(flags)) }
             let version = ProtocolVersion(rawValue: try reader.u16())
             clients.append(
                 Client(

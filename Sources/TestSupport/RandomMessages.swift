@@ -1,0 +1,388 @@
+public import Primitives
+public import WireFormat
+
+/// Random values of everything that travels. Equal seeds give equal messages.
+///
+/// Values are such as Sluice itself sends: ids that servers allocate, legal names, known modes.
+public struct RandomMessages {
+    public var random: SplitMix64
+    /// Whether messages may name no file where they name one.
+    public var namesNoFile = true
+
+    public init(seed: UInt64) { random = SplitMix64(seed: seed) }
+
+    // MARK: - Numbers and names
+
+    /// Any word; small and extreme ones often.
+    public mutating func word() -> UInt64 {
+        switch random.below(4) {
+        case 0: UInt64(random.below(16))
+        case 1: random.next() >> UInt64(random.below(64))
+        case 2: .max - UInt64(random.below(3))
+        default: random.next()
+        }
+    }
+
+    public mutating func word32() -> UInt32 { UInt32(truncatingIfNeeded: word()) }
+    public mutating func flag() -> Bool { random.oneIn(2) }
+
+    /// A file id that some metadata target may have given out.
+    public mutating func fileID() -> FileID {
+        switch random.below(8) {
+        case 0: .root
+        case 1 where namesNoFile: .none
+        default:
+            FileID(
+                sequence: FileID.sequenceBase + 0x400 + UInt64(random.below(4096)) << 20
+                    + UInt64(random.below(1 << 20)), objectNumber: word32())
+        }
+    }
+
+    public mutating func objectName() -> ObjectName {
+        ObjectName(targetIndex: UInt32(random.below(64)), number: word())
+    }
+
+    /// Between 1970 and 2100 as a rule; sometimes before, sometimes at an edge.
+    public mutating func timestamp() -> Timestamp {
+        let seconds: Int64 =
+            switch random.below(6) {
+            case 0: -Int64(random.below(1 << 40))
+            case 1: .max
+            default: Int64(random.below(4_102_444_800))
+            }
+        return Timestamp(
+            seconds: seconds,
+            nanoseconds: random.oneIn(4) ? 999_999_999 : UInt32(random.below(1_000_000_000)))
+    }
+
+    /// A legal name of 1 to 255 bytes, some of them beyond ASCII.
+    public mutating func name() -> FileName {
+        let letters: [Character] = ["a", "b", "Z", "0", ".", "-", " ", "é", "ß", "水", "𝛑"]
+        let limit = random.oneIn(6) ? FileName.byteCountMax : 1 + random.below(20)
+        var text = ""
+        while true {
+            let letter = String(letters[random.below(letters.count)])
+            guard text.utf8.count + letter.utf8.count <= limit else { break }
+            text += letter
+        }
+        return FileName(text) ?? FileName("n\(random.below(1000))")!
+    }
+
+    /// What stands in an `obd_uuid`.
+    public mutating func uuid() -> String {
+        let letters = Array("client-0123_é")
+        return String((0..<random.below(20)).map { _ in letters[random.below(letters.count)] })
+    }
+
+    public mutating func nid() -> NID {
+        NID(
+            address: word32(), type: flag() ? .tcp : .o2ib,
+            number: UInt16(truncatingIfNeeded: word()))
+    }
+
+    public mutating func bytes(_ count: Int) -> [UInt8] {
+        (0..<count).map { _ in UInt8(truncatingIfNeeded: random.next()) }
+    }
+
+    public mutating func pick<C: RandomAccessCollection>(_ all: C) -> C.Element {
+        all[all.index(all.startIndex, offsetBy: random.below(all.count))]
+    }
+
+    // MARK: - Parts
+
+    public mutating func attributes() -> FileAttributes {
+        FileAttributes(
+            file: fileID(), type: flag() ? .regular : .directory,
+            mode: UInt32(random.below(0o10000)),
+            linkCount: word32(), modified: timestamp(), changed: timestamp(), entryCount: word())
+    }
+
+    public mutating func layout() -> FileLayout {
+        let count = random.oneIn(8) ? FileLayout.stripeCountMax : random.below(5)
+        if count == 0 { return .none }
+        return FileLayout(
+            stripeSize: max(1, word32()),
+            stripes: (0..<count).map { _ in
+                FileLayout.Stripe(targetIndex: word32(), object: objectName())
+            })
+    }
+
+    public mutating func epoch() -> UpgradeEpoch {
+        random.oneIn(4) ? .none : UpgradeEpoch(instance: word(), counter: word())
+    }
+
+    public mutating func notice() -> UpgradeNotice {
+        UpgradeNotice(
+            epoch: epoch(), scheme: pick(UpgradeScheme.allCases),
+            cachePolicy: pick(CachePolicy.allCases),
+            deadlinePolicy: pick(DeadlinePolicy.allCases), isPreflush: flag(),
+            deadlineMs: word32(), expectedPauseMs: word32(), next: nid())
+    }
+
+    public mutating func receipt() -> UpgradeReceipt {
+        UpgradeReceipt(
+            epoch: epoch(), lastXID: XID(rawValue: word()), lastTransno: Transno(rawValue: word()),
+            openCount: word32(), flushedBytes: word())
+    }
+
+    public mutating func admission() -> AdmissionState {
+        AdmissionState(rawValue: UInt8(random.below(5))) ?? .none
+    }
+
+    public mutating func valueBlock() -> OSTLVB {
+        var block = OSTLVB()
+        block.size = word()
+        block.mtime = timestamp().seconds
+        block.atime = timestamp().seconds
+        block.ctime = timestamp().seconds
+        block.blocks = word()
+        block.mtimeNanoseconds = timestamp().nanoseconds
+        block.atimeNanoseconds = timestamp().nanoseconds
+        block.ctimeNanoseconds = timestamp().nanoseconds
+        return block
+    }
+
+    public mutating func lockDescriptor() -> LockDescriptor {
+        let resource =
+            random.oneIn(4) ? ResourceID.admission(word()) : ResourceID(objectName())
+        let policy: LockPolicy =
+            switch random.below(4) {
+            case 0: .plain
+            case 1: .flock(Extent(start: word(), end: word()), owner: word(), pid: word32())
+            case 2: .inodeBits(word(), other: word(), group: word(), initiator: word32())
+            default: .extent(Extent(start: word(), end: word()), group: word())
+            }
+        return LockDescriptor(
+            resource: resource, requestedMode: pick(LockMode.allCases),
+            grantedMode: flag() ? pick(LockMode.allCases) : nil, policy: policy)
+    }
+
+    private mutating func words(below limit: Int) -> [UInt64] {
+        let count = random.oneIn(8) ? limit - 1 : random.below(5)
+        return (0..<count).map { _ in word() }
+    }
+
+    private mutating func callback() -> LDLMRequest {
+        .callback(
+            clientCookie: word(), serverCookie: word(), flags: LockFlags(rawValue: word32()),
+            descriptor: lockDescriptor())
+    }
+
+    private mutating func versions() -> ClosedRange<ProtocolVersion> {
+        let low = UInt16(1 + random.below(3))
+        return ProtocolVersion(
+            rawValue: low)...ProtocolVersion(rawValue: low + UInt16(random.below(3)))
+    }
+
+    private mutating func connectData() -> ObdConnectData {
+        var data = ObdConnectData()
+        data.flags = word()
+        data.version = word32()
+        data.index = word32()
+        data.bulkSize = word32()
+        data.transno = word()
+        data.instance = word32()
+        data.modifyingRequestsMax = UInt16(truncatingIfNeeded: word())
+        data.flags2 = word()
+        return data
+    }
+}
+
+extension RandomMessages {
+    // MARK: - Requests
+
+    /// Kinds of request that `request` knows: every case of `RequestBody`.
+    public static let requestKindCount = 28
+
+    /// A random request of one kind. Data of writes stays within the message.
+    public mutating func request(kind: Int) -> RequestBody {
+        switch kind {
+        case 0:
+            var connect = ConnectRequest(
+                targetName: uuid(), clientUUID: uuid(), clientHandle: word(),
+                versions: versions(), features: Features(rawValue: word()), epoch: epoch(),
+                lastInstance: word(), isObserver: flag())
+            connect.connectData = connectData()
+            return .connect(connect, pick(TargetKind.allCases))
+        case 1: return .disconnect(pick(TargetKind.allCases))
+        case 2: return .ping
+        case 3:
+            let request = LDLMRequest.enqueue(
+                cookie: word(), flags: LockFlags(rawValue: word32()),
+                descriptor: lockDescriptor(), cancelling: words(below: 500))
+            return .enqueue(EnqueueRequest(request: request, receipt: flag() ? receipt() : nil))
+        case 4: return .cancel(.cancel(cookies: words(below: 501)))
+        case 5:
+            return .blockingAST(BlockingAST(request: callback(), notice: flag() ? notice() : nil))
+        case 6:
+            let told = random.below(3)
+            let commit = CommitNotice(
+                epoch: epoch(), lastCommitted: Transno(rawValue: word()), next: nid())
+            return .completionAST(
+                CompletionAST(
+                    request: callback(), valueBlock: valueBlock(),
+                    commitNotice: told == 1 ? commit : nil, grantEpoch: told == 2 ? epoch() : nil))
+        case 7: return .getattr(fileID())
+        case 8:
+            let count = random.oneIn(8) ? LookupRequest.nameCountMax : random.below(4)
+            return .lookup(
+                LookupRequest(parent: fileID(), path: (0..<count).map { _ in name() }))
+        case 9:
+            return .setattr(
+                SetattrRequest(
+                    file: fileID(), mode: flag() ? word32() : nil,
+                    modified: flag() ? timestamp() : nil))
+        case 10:
+            return .mkdir(
+                MkdirRequest(
+                    parent: fileID(), name: name(), mode: word32(), time: timestamp(),
+                    file: fileID()))
+        case 11:
+            var open = OpenRequest(
+                parent: fileID(), name: name(), flags: OpenFlags(rawValue: word32() & 15),
+                mode: word32(), stripeCount: word32(), time: timestamp())
+            if flag() {
+                open.file = fileID()
+                open.handle = word()
+                open.layout = layout()
+            }
+            return .open(open)
+        case 12:
+            return .openReplay(
+                OpenReplayRequest(
+                    file: fileID(), handle: word(), flags: OpenFlags(rawValue: word32() & 15)))
+        case 13: return .close(CloseRequest(file: fileID(), handle: word()))
+        case 14:
+            return .unlink(
+                UnlinkRequest(
+                    parent: fileID(), name: name(), isDirectory: flag(), time: timestamp()))
+        default: return laterRequest(kind: kind)
+        }
+    }
+
+    private mutating func laterRequest(kind: Int) -> RequestBody {
+        switch kind {
+        case 15:
+            return .rename(
+                RenameRequest(
+                    sourceParent: fileID(), sourceName: name(), targetParent: fileID(),
+                    targetName: name(), time: timestamp()))
+        case 16:
+            return .readdir(
+                ReaddirRequest(
+                    directory: fileID(), after: flag() ? name() : nil, entryCountMax: word32()))
+        case 17:
+            return .objectCreate(
+                ObjectCreateRequest(first: objectName(), count: UInt32(random.below(1025))))
+        case 18:
+            let count = random.oneIn(8) ? ObjectDestroyRequest.countMax : random.below(4)
+            return .objectDestroy(
+                ObjectDestroyRequest(objects: (0..<count).map { _ in objectName() }))
+        case 19:
+            let count = random.oneIn(8) ? ObjectWriteRequest.inlineMax : random.below(100)
+            return .objectWrite(
+                ObjectWriteRequest(
+                    object: objectName(), offset: word() >> 2, time: timestamp(),
+                    data: bytes(count)))
+        case 20:
+            return .objectRead(
+                ObjectReadRequest(
+                    object: objectName(), offset: word() >> 2,
+                    byteCount: UInt32(random.below(ObjectWriteRequest.byteCountMax + 1))))
+        case 21:
+            return .objectPunch(
+                ObjectPunchRequest(object: objectName(), size: word() >> 1, time: timestamp()))
+        case 22: return .objectGetattr(objectName())
+        case 23: return .upgradeProgress(epoch())
+        case 24: return .targetUp(TargetUp(targetName: uuid(), instance: word(), nid: nid()))
+        case 25:
+            return .upgradeStart(
+                UpgradeStart(
+                    scheme: pick(UpgradeScheme.allCases), cachePolicy: pick(CachePolicy.allCases),
+                    deadlinePolicy: pick(DeadlinePolicy.allCases), deadlineMs: word32(),
+                    expectedPauseMs: word32(), expiryMs: word32(), next: nid(), isAbort: flag()))
+        case 26: return .upgradeStatus
+        case 27:
+            return .auditRead(
+                AuditReadRequest(afterClient: uuid(), afterXID: XID(rawValue: word())))
+        default: preconditionFailure("no request of kind \(kind)")
+        }
+    }
+
+    // MARK: - Replies
+
+    /// Kinds of reply that `reply` knows: every case of `ReplyBody`.
+    public static let replyKindCount = 12
+
+    /// A random reply of one kind, with an opcode that it answers.
+    public mutating func reply(kind: Int) -> (opcode: Opcode, body: ReplyBody) {
+        switch kind {
+        case 0: return (pick([.ping, .close, .unlink, .ldlmCancel, .ldlmBlockingAST]), .empty)
+        case 1:
+            var reply = ConnectReply(
+                version: flag() ? .v1 : .v2, features: Features(rawValue: word()),
+                mode: ConnectReply.Mode(rawValue: UInt8(random.below(4))) ?? .fresh,
+                admission: admission(), instance: word(), epoch: epoch(), admissionLock: word(),
+                lastCommitted: Transno(rawValue: word()), notice: flag() ? notice() : nil)
+            reply.connectData = connectData()
+            return (pick([.mdsConnect, .ostConnect]), .connect(reply))
+        case 2:
+            let reply = LDLMReply(
+                flags: LockFlags(rawValue: word32()), descriptor: lockDescriptor(),
+                serverCookie: word(), policyResult1: word(), policyResult2: word())
+            return (
+                .ldlmEnqueue, .enqueue(EnqueueReply(reply: reply, valueBlock: valueBlock()))
+            )
+        case 3: return (.ldlmBlockingAST, .receipt(receipt()))
+        case 4:
+            return (
+                pick([.lookup, .getattr, .setattr, .mkdir]),
+                .attributes(AttributesReply(attributes: attributes(), layout: layout()))
+            )
+        case 5:
+            return (
+                .open,
+                .open(
+                    OpenReply(
+                        handle: word(), wasCreated: flag(), attributes: attributes(),
+                        layout: layout()))
+            )
+        case 6:
+            let count = random.oneIn(8) ? 300 : random.below(5)
+            let entries = (0..<count).map { _ in
+                DirectoryEntry(
+                    name: name(), file: fileID(), type: flag() ? .regular : .directory)
+            }
+            return (.readdir, .readdir(ReaddirReply(entries: entries, isEnd: flag())))
+        case 7:
+            let count = random.oneIn(8) ? ObjectWriteRequest.inlineMax : random.below(100)
+            return (.objectRead, .read(ObjectReadReply(data: bytes(count))))
+        case 8:
+            return (
+                .objectGetattr,
+                .objectAttributes(ObjectAttributes(size: word() >> 1, modified: timestamp()))
+            )
+        case 9: return (.upgradeStart, .upgradeStarted(epoch()))
+        case 10: return (.upgradeStatus, .upgradeStatus(status()))
+        case 11:
+            let rows = (0..<random.below(20)).map { _ in
+                AuditRow(clientUUID: uuid(), xid: XID(rawValue: word()), executions: word32())
+            }
+            return (.auditRead, .audit(AuditReadReply(rows: rows, isEnd: flag())))
+        default: preconditionFailure("no reply of kind \(kind)")
+        }
+    }
+
+    private mutating func status() -> UpgradeStatusReply {
+        let clients = (0..<random.below(10)).map { _ in
+            UpgradeStatusReply.Client(
+                uuid: uuid(), nid: nid(), admission: admission(), isCountedOut: flag(),
+                isConnected: flag(), version: flag() ? .v1 : .v2, receiptNs: word())
+        }
+        return UpgradeStatusReply(
+            targetName: uuid(), phase: pick(UpgradePhase.allCases), epoch: epoch(),
+            instance: word(), versions: versions(), lastTransno: Transno(rawValue: word()),
+            lastCommitted: Transno(rawValue: word()), replayed: word(), resent: word(),
+            evictions: word(), preparedNs: word(), committedNs: word(), clients: clients)
+    }
+}

@@ -1,1 +1,0 @@
-// The purpose of this target stands in Package.swift.
