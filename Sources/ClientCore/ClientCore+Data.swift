@@ -130,8 +130,12 @@ extension ClientCore {
                     contentsOf: repeatElement(0, count: piece.byteCount - bytes.count))
             }
             if cachedByteCount < configuration.cacheByteCountMax {
-                objects.update(place) { $0.cache.insert(bytes, at: piece.objectOffset, dirty: false) }
-                cachedByteCount += piece.byteCount
+                let added = objects.update(place) { object -> Int in
+                    let before = object.cache.byteCount
+                    object.cache.insert(bytes, at: piece.objectOffset, dirty: false)
+                    return object.cache.byteCount - before
+                }
+                cachedByteCount += added ?? 0
             }
             objects[place]?.cache.overlay(onto: &bytes, offset: piece.objectOffset)
             operations.update(handle) {
@@ -201,19 +205,25 @@ extension ClientCore {
     private mutating func dirty(
         _ place: SlotHandle, _ bytes: [UInt8], at offset: UInt64, now: Ticks
     ) {
-        guard let before = objects[place] else { return }
         let wall = wallClock
-        objects.update(place) { object in
+        // In place: a copy that outlives the change would cost a copy of the object's runs.
+        let change = objects.update(place) { object -> (dirty: Int, cached: Int, isQueued: Bool) in
+            let dirtyBefore = object.cache.dirtyByteCount
+            let cachedBefore = object.cache.byteCount
             object.cache.insert(bytes, at: offset, dirty: true)
             object.size = max(object.size, offset + UInt64(bytes.count))
             object.modified = max(object.modified, wall)
-            if before.cache.dirtyByteCount == 0 { object.dirtySince = now }
+            if dirtyBefore == 0 { object.dirtySince = now }
+            defer { object.isQueuedDirty = true }
+            return (
+                object.cache.dirtyByteCount - dirtyBefore, object.cache.byteCount - cachedBefore,
+                object.isQueuedDirty
+            )
         }
-        guard let after = objects[place] else { return }
-        dirtyByteCount += after.cache.dirtyByteCount - before.cache.dirtyByteCount
-        cachedByteCount += after.cache.byteCount - before.cache.byteCount
-        if !after.isQueuedDirty {
-            objects.update(place) { $0.isQueuedDirty = true }
+        guard let change else { return }
+        dirtyByteCount += change.dirty
+        cachedByteCount += change.cached
+        if !change.isQueued {
             dirtyQueue.append(place)
             if oldestDirty == nil { oldestDirty = now }
         }
@@ -280,7 +290,9 @@ extension ClientCore {
                 $0.writeError = .ok
             }
         default:
-            objects.update(place) { $0.cache.finishWriting() }
+            // What the server does not have must not be read here either.
+            let dropped = objects.update(place) { $0.cache.dropWriting() } ?? 0
+            cachedByteCount -= dropped
             events.append(
                 .writeLost(
                     target: object.target, object.object, failure, byteCount: byteCount))

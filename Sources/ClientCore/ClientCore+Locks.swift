@@ -73,6 +73,8 @@ extension ClientCore {
                 }), waiting.locks[stripe] == nil
             else {
                 targets[target].locks.release(lock)
+                // It may still need it: then it asks again, and finds it or waits.
+                if operations[handle]?.stage == .locking { ready.append(handle) }
                 return
             }
             operations.update(handle) { $0.locks[stripe] = lock }
@@ -146,7 +148,8 @@ extension ClientCore {
             return
         }
         let isGranted = reply.reply.descriptor.grantedMode != nil
-        if isGranted, !isReplay {
+        if isGranted {
+            // Also of a replay: a lock that waited may be free in the next instance.
             grant(target: target, lock: lock, valueBlock: reply.valueBlock)
         }
         let result = targets[target].locks.enqueueReply(
@@ -166,9 +169,11 @@ extension ClientCore {
         else { return }
         objects.update(place) { object in
             if object.lock == nil {
-                object.size = valueBlock.size
+                // A peer's numbers: what no server of ours can mean is taken for the nearest sense.
+                object.size = min(valueBlock.size, UInt64(Int64.max) >> 1)
                 object.modified = Timestamp(
-                    seconds: valueBlock.mtime, nanoseconds: valueBlock.mtimeNanoseconds)
+                    seconds: valueBlock.mtime,
+                    nanoseconds: min(valueBlock.mtimeNanoseconds, 999_999_999))
             }
             object.lock = lock
         }

@@ -207,6 +207,16 @@ public struct ClientCore {
     // MARK: What others may know
 
     public var operationCount: Int { operations.count }
+    /// What each operation under way waits for, in words; for post-mortems.
+    public var operationDescriptions: [String] {
+        operations.handles.compactMap { handle in
+            operations[handle].map {
+                "\($0.request) is \($0.stage), replies due \($0.pendingReplies), locks "
+                    + "\($0.locks.count { $0 != nil }) of \($0.locks.count), at gate "
+                    + "\(gateQueue.contains(handle))"
+            }
+        }
+    }
     public var gateQueueCount: Int { gateQueue.count }
     public var dirtyBytes: Int { dirtyByteCount }
     public func summary(_ target: Int) -> ImportSummary { rpc.summary(target) }

@@ -180,6 +180,14 @@ struct ExtentCache {
         }
     }
 
+    /// Forgets what was being written and did not arrive. Gives the number of bytes.
+    mutating func dropWriting() -> Int {
+        let before = byteCount
+        runs.removeAll { $0.state == .writing }
+        byteCount = runs.reduce(0) { $0 + $1.bytes.count }
+        return before - byteCount
+    }
+
     mutating func dropClean() {
         runs.removeAll { $0.state == .clean }
         byteCount = runs.reduce(0) { $0 + $1.bytes.count }

@@ -155,7 +155,7 @@ final class Cluster {
 
     func state(_ client: Int) -> String {
         guard let core = simulator.client(client)?.core else { return "no client" }
-        return targets.indices.map {
+        return core.operationDescriptions.joined(separator: ", ") + "; " + targets.indices.map {
             let summary = core.summary($0)
             return "\(names[$0]): \(summary.state.name) sent \(summary.sentCount) queued "
                 + "\(summary.queuedCount) gate \(core.isGateOpen($0))"
