@@ -111,6 +111,22 @@ import WireFormat
         #expect(lost.isEmpty)
     }
 
+    @Test func `appends of many clients to all stripes of one file get on`() throws {
+        let cluster = try Cluster(seed: 11, clientCount: 4)
+        let handles = try cluster.clients.map { try cluster.open($0, "x", stripes: 2) }
+        for round in 0..<4 {
+            let cookies = zip(cluster.clients, handles).map {
+                cluster.submit($0, .append($1, [UInt8(round)]))
+            }
+            let isDone = cluster.simulator.run(until: cluster.simulator.now + .seconds(1)) {
+                zip(cluster.clients, cookies).allSatisfy { cluster.result($0, $1) != nil }
+            }
+            #expect(isDone)
+        }
+        let bytes = try cluster.read(cluster.clients[0], handles[0], 0, 100)
+        #expect(bytes.sorted() == (0..<16).map { UInt8($0 / 4) })
+    }
+
     @Test func `a close that a crash overtakes succeeds`() throws {
         let cluster = try Cluster(seed: 10, clientCount: 1)
         let handle = try cluster.open(cluster.clients[0], "x")
