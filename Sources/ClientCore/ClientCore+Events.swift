@@ -91,10 +91,12 @@ extension ClientCore {
             writeReply(place, byteCount: byteCount, status: status, lnet: &lnet, now: now)
         case .enqueue(let target, let lock):
             enqueueReply(
-                target: target, lock: lock, status: status, body: body, isReplay: false, now: now)
+                target: target, lock: lock, status: status, body: body, isReplay: false,
+                lnet: &lnet, now: now)
         case .lockReplay(let target, let lock):
             enqueueReply(
-                target: target, lock: lock, status: status, body: body, isReplay: true, now: now)
+                target: target, lock: lock, status: status, body: body, isReplay: true,
+                lnet: &lnet, now: now)
         case .openReplay(let handle):
             if status.isError { openFiles.update(handle) { $0.isStale = true } }
         case .receipt(let target, let epoch):
@@ -125,6 +127,7 @@ extension ClientCore {
                 now: now)
             return
         case (let target?, .completionAST(let ast)):
+            var status = Status.ok
             if ast.request.descriptor.resource.id.isAdmission {
                 if let notice = ast.commitNotice {
                     stamp(target, .committed, now: now)
@@ -143,12 +146,18 @@ extension ClientCore {
                     clientCookie: ast.request.handle0, serverCookie: ast.request.handle1,
                     mode: descriptor.grantedMode ?? descriptor.requestedMode ?? .nl,
                     policy: descriptor.policy, flags: ast.request.flags)
-                if result == .refused {
+                switch result {
+                case .refused:
                     targets[target].locks.enqueueFailed(
                         lock, error: Status.protocolError.rawValue)
+                case .unknown:
+                    // An enqueue that was sent again made it anew after it was given back.
+                    status = .invalid
+                case .applied:
+                    break
                 }
             }
-            rpc.answer(token, status: .ok, body: .empty, lnet: &lnet, now: now)
+            rpc.answer(token, status: status, body: .empty, lnet: &lnet, now: now)
             return
         case (_, .targetUp(let up)):
             rpc.answer(token, status: .ok, body: .empty, lnet: &lnet, now: now)

@@ -155,7 +155,8 @@ extension ClientCore {
 
     /// The answer to an enqueue, or to the replay of a lock.
     mutating func enqueueReply(
-        target: Int, lock: SlotHandle, status: Status, body: ReplyBody, isReplay: Bool, now: Ticks
+        target: Int, lock: SlotHandle, status: Status, body: ReplyBody, isReplay: Bool,
+        lnet: inout LNetCore, now: Ticks
     ) {
         guard !status.isError, case .enqueue(let reply) = body else {
             if isReplay {
@@ -174,8 +175,17 @@ extension ClientCore {
             mode: reply.reply.descriptor.grantedMode
                 ?? reply.reply.descriptor.requestedMode ?? .nl,
             policy: reply.reply.descriptor.policy, flags: reply.reply.flags)
-        if case .refused = result {
+        switch result {
+        case .refused:
             targets[target].locks.enqueueFailed(lock, error: Status.protocolError.rawValue)
+        case .unknown:
+            // Granted by callback, used and given back before this answer came. An enqueue that was
+            // sent again has made the lock anew: nobody here wants it.
+            call(
+                target, .cancel(.cancel(cookie: reply.reply.serverCookie)), for: .none,
+                lnet: &lnet, now: now)
+        case .applied:
+            break
         }
     }
 
@@ -234,6 +244,16 @@ extension ClientCore {
     }
 
     private mutating func loseLock(_ lock: SlotHandle, target: Int, now: Ticks) {
+        // Whoever keeps it while it waits for another takes it anew in its turn.
+        for handle in operations.handles {
+            guard let operation = operations[handle], operation.stage == .locking else { continue }
+            for index in operation.locks.indices
+            where operation.locks[index] == lock
+                && objects[operation.objects[index]]?.target == target
+            {
+                operations.update(handle) { $0.locks[index] = nil }
+            }
+        }
         for place in objects.handles {
             guard let object = objects[place], object.target == target, object.lock == lock
             else { continue }
