@@ -21,7 +21,8 @@ import WireFormat
         #expect(try cluster.names(reader) == ["a"])
     }
 
-    @Test func `files of several stripes and sizes around each limit come back as written`() throws {
+    @Test func `files of several stripes and sizes around each limit come back as written`() throws
+    {
         let cluster = try Cluster(seed: 2, clientCount: 2)
         var random = SplitMix64(seed: 9)
         for (number, size) in [0, 1, 4095, 16_384, 16_385, 1 << 20, (1 << 20) + 1, 3_000_001]
