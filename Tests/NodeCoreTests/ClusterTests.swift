@@ -119,7 +119,7 @@ import WireFormat
             let cookies = zip(cluster.clients, handles).map {
                 cluster.submit($0, .append($1, [UInt8(round)]))
             }
-            let isDone = cluster.simulator.run(until: cluster.simulator.now + .seconds(1)) {
+            let isDone = cluster.simulator.run(until: cluster.simulator.now + .milliseconds(200)) {
                 zip(cluster.clients, cookies).allSatisfy { cluster.result($0, $1) != nil }
             }
             #expect(isDone)
@@ -148,7 +148,7 @@ import WireFormat
     @Test(arguments: RandomLoad.seeds)
     func `a random load over upgrades and crashes loses and repeats nothing`(seed: UInt64) throws {
         let load = try RandomLoad(seed: seed, clientCount: seed % 5 == 0 ? 6 : 4)
-        try load.run(steps: 150)
+        try load.run(steps: 110)
         try load.verify()
     }
 
