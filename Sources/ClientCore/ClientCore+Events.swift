@@ -40,10 +40,12 @@ extension ClientCore {
                 .connected(target: target, reply.version, instance: reply.instance))
             upgrade(target, .connected(reply), lnet: &lnet, now: now)
         case .needOpenReplays(let target):
+            forgetReplays(target)
             rpc.replayOpens(target, openReplays(target), lnet: &lnet, now: now)
         case .needLockReplays(let target):
             rpc.replayLocks(target, lockReplays(target), lnet: &lnet, now: now)
         case .full(let target):
+            forgetReplays(target)
             upgrade(target, .recovered, lnet: &lnet, now: now)
         case .disconnected(let target, _):
             if targets[target].expectsGateOpening { stamp(target, .disconnected, now: now) }
@@ -194,6 +196,20 @@ extension ClientCore {
                 ))
         }
         return replays
+    }
+
+    /// The recovery is over, or given up for another: what it was asking has no answer to come.
+    private mutating func forgetReplays(_ target: Int) {
+        for handle in pendingCalls.handles {
+            switch pendingCalls[handle] {
+            case .openReplay? where target == metadataTarget:
+                pendingCalls.remove(handle)
+            case .lockReplay(let named, _)? where named == target:
+                pendingCalls.remove(handle)
+            default:
+                break
+            }
+        }
     }
 
     private mutating func lockReplays(_ target: Int) -> [(RequestBody, UInt64)] {
