@@ -40,10 +40,12 @@ extension ClientCore {
                 .connected(target: target, reply.version, instance: reply.instance))
             upgrade(target, .connected(reply), lnet: &lnet, now: now)
         case .needOpenReplays(let target):
+            forgetReplays(target)
             rpc.replayOpens(target, openReplays(target), lnet: &lnet, now: now)
         case .needLockReplays(let target):
             rpc.replayLocks(target, lockReplays(target), lnet: &lnet, now: now)
         case .full(let target):
+            forgetReplays(target)
             upgrade(target, .recovered, lnet: &lnet, now: now)
         case .disconnected(let target, _):
             if targets[target].expectsGateOpening { stamp(target, .disconnected, now: now) }
@@ -91,10 +93,12 @@ extension ClientCore {
             writeReply(place, byteCount: byteCount, status: status, lnet: &lnet, now: now)
         case .enqueue(let target, let lock):
             enqueueReply(
-                target: target, lock: lock, status: status, body: body, isReplay: false, now: now)
+                target: target, lock: lock, status: status, body: body, isReplay: false,
+                lnet: &lnet, now: now)
         case .lockReplay(let target, let lock):
             enqueueReply(
-                target: target, lock: lock, status: status, body: body, isReplay: true, now: now)
+                target: target, lock: lock, status: status, body: body, isReplay: true,
+                lnet: &lnet, now: now)
         case .openReplay(let handle):
             if status.isError { openFiles.update(handle) { $0.isStale = true } }
         case .receipt(let target, let epoch):
@@ -125,6 +129,7 @@ extension ClientCore {
                 now: now)
             return
         case (let target?, .completionAST(let ast)):
+            var status = Status.ok
             if ast.request.descriptor.resource.id.isAdmission {
                 if let notice = ast.commitNotice {
                     stamp(target, .committed, now: now)
@@ -143,12 +148,18 @@ extension ClientCore {
                     clientCookie: ast.request.handle0, serverCookie: ast.request.handle1,
                     mode: descriptor.grantedMode ?? descriptor.requestedMode ?? .nl,
                     policy: descriptor.policy, flags: ast.request.flags)
-                if result == .refused {
+                switch result {
+                case .refused:
                     targets[target].locks.enqueueFailed(
                         lock, error: Status.protocolError.rawValue)
+                case .unknown:
+                    // An enqueue that was sent again made it anew after it was given back.
+                    status = .invalid
+                case .applied:
+                    break
                 }
             }
-            rpc.answer(token, status: .ok, body: .empty, lnet: &lnet, now: now)
+            rpc.answer(token, status: status, body: .empty, lnet: &lnet, now: now)
             return
         case (_, .targetUp(let up)):
             rpc.answer(token, status: .ok, body: .empty, lnet: &lnet, now: now)
@@ -185,6 +196,20 @@ extension ClientCore {
                 ))
         }
         return replays
+    }
+
+    /// The recovery is over, or given up for another: what it was asking has no answer to come.
+    private mutating func forgetReplays(_ target: Int) {
+        for handle in pendingCalls.handles {
+            switch pendingCalls[handle] {
+            case .openReplay? where target == metadataTarget:
+                pendingCalls.remove(handle)
+            case .lockReplay(let named, _)? where named == target:
+                pendingCalls.remove(handle)
+            default:
+                break
+            }
+        }
     }
 
     private mutating func lockReplays(_ target: Int) -> [(RequestBody, UInt64)] {

@@ -5,8 +5,13 @@ import WireFormat
 
 /// Locks of operations on data, and what the lock cache asks for.
 extension ClientCore {
-    /// Takes the operation's locks stripe by stripe. Where one has to be waited for, those that it
-    /// holds already are given back first: whoever waits keeps nobody else waiting.
+    /// How long an operation that waits for a lock keeps those of earlier stripes: well below the
+    /// time after which a server evicts whoever keeps a lock that it wants back.
+    private static var holdMax: TickInterval { .seconds(4) }
+
+    /// Takes the operation's locks stripe by stripe. While it waits for one it keeps those of the
+    /// stripes before it, and none of those behind: everybody takes the locks of a file in this
+    /// order, so that no two wait for each other, and somebody always gets on.
     mutating func takeLocks(_ handle: SlotHandle, lnet: inout LNetCore, now: Ticks) {
         guard let operation = operations[handle] else { return }
         operations.update(handle) { $0.stage = .locking }
@@ -30,10 +35,7 @@ extension ClientCore {
             case .granted(let lock):
                 operations.update(handle) { $0.locks[stripe] = lock }
             case .pending:
-                if let current = operations[handle] { releaseLocks(of: current) }
-                operations.update(handle) {
-                    for index in $0.locks.indices { $0.locks[index] = nil }
-                }
+                wait(for: stripe, handle, now: now)
                 return
             }
         }
@@ -46,6 +48,47 @@ extension ClientCore {
             return passGate(handle, lnet: &lnet, now: now)
         }
         runData(handle, lnet: &lnet, now: now)
+    }
+
+    private mutating func wait(for stripe: Int, _ handle: SlotHandle, now: Ticks) {
+        guard let operation = operations[handle] else { return }
+        // For a target that is away it might wait for long.
+        let mayHold = isOpen(operation.targets, for: operation.request)
+        giveBack(handle, from: mayHold ? stripe : 0)
+        guard mayHold, operation.locks[..<stripe].contains(where: { $0 != nil }) else { return }
+        operations.update(handle) { $0.holdsUntil = now + Self.holdMax }
+        holding.insert(handle, at: now + Self.holdMax)
+    }
+
+    /// Gives up the locks of the stripes from `stripe` on; they are taken again in their turn.
+    private mutating func giveBack(_ handle: SlotHandle, from stripe: Int) {
+        guard let operation = operations[handle] else { return }
+        for index in operation.locks.indices[stripe...] {
+            guard let lock = operation.locks[index], let object = objects[operation.objects[index]]
+            else { continue }
+            targets[object.target].locks.release(lock)
+            operations.update(handle) { $0.locks[index] = nil }
+        }
+    }
+
+    /// Operations that have waited for too long go on waiting without holding anything.
+    mutating func releaseLongHeld(now: Ticks) {
+        while let handle = holding.popDue(now: now) {
+            guard let operation = operations[handle], operation.stage == .locking,
+                operation.holdsUntil <= now
+            else { continue }
+            giveBack(handle, from: 0)
+        }
+    }
+
+    /// A target's gate shuts: whoever waits for a lock there keeps nobody waiting elsewhere.
+    mutating func releaseWaiting(for target: Int) {
+        for handle in operations.handles {
+            guard let operation = operations[handle], operation.stage == .locking,
+                operation.targets >> UInt64(target) & 1 == 1
+            else { continue }
+            giveBack(handle, from: 0)
+        }
     }
 
     mutating func releaseLocks(of operation: Operation) {
@@ -137,7 +180,8 @@ extension ClientCore {
 
     /// The answer to an enqueue, or to the replay of a lock.
     mutating func enqueueReply(
-        target: Int, lock: SlotHandle, status: Status, body: ReplyBody, isReplay: Bool, now: Ticks
+        target: Int, lock: SlotHandle, status: Status, body: ReplyBody, isReplay: Bool,
+        lnet: inout LNetCore, now: Ticks
     ) {
         guard !status.isError, case .enqueue(let reply) = body else {
             if isReplay {
@@ -157,8 +201,17 @@ extension ClientCore {
             mode: reply.reply.descriptor.grantedMode
                 ?? reply.reply.descriptor.requestedMode ?? .nl,
             policy: reply.reply.descriptor.policy, flags: reply.reply.flags)
-        if case .refused = result {
+        switch result {
+        case .refused:
             targets[target].locks.enqueueFailed(lock, error: Status.protocolError.rawValue)
+        case .unknown:
+            // Granted by callback, used and given back before this answer came. An enqueue that was
+            // sent again has made the lock anew: nobody here wants it.
+            call(
+                target, .cancel(.cancel(cookie: reply.reply.serverCookie)), for: .none,
+                lnet: &lnet, now: now)
+        case .applied:
+            break
         }
     }
 
@@ -216,6 +269,16 @@ extension ClientCore {
     }
 
     private mutating func loseLock(_ lock: SlotHandle, target: Int, now: Ticks) {
+        // Whoever keeps it while it waits for another takes it anew in its turn.
+        for handle in operations.handles {
+            guard let operation = operations[handle], operation.stage == .locking else { continue }
+            for index in operation.locks.indices
+            where operation.locks[index] == lock
+                && objects[operation.objects[index]]?.target == target
+            {
+                operations.update(handle) { $0.locks[index] = nil }
+            }
+        }
         for place in objects.handles {
             guard let object = objects[place], object.target == target, object.lock == lock
             else { continue }

@@ -46,6 +46,7 @@ extension ClientCore {
             targets[target].expectsAcknowledgement = false
             targets[target].expectsGateOpening = true
             targets[target].flushedBytes = 0
+            releaseWaiting(for: target)
             stamp(target, .gateShut, now: now)
         case .openGate:
             targets[target].drainEpoch = nil

@@ -68,6 +68,8 @@ public struct ClientCore {
     var writingObjectCount = 0
     var cachedByteCount = 0
     var retries = TimerQueue<SlotHandle>()
+    /// Operations that hold locks while they wait for another.
+    var holding = TimerQueue<SlotHandle>()
     var upgradeActions = Outbox<UpgradeClient.Action>()
     var wallClock: Timestamp = .zero
     var clock: Ticks = .zero
@@ -157,6 +159,7 @@ public struct ClientCore {
         wallClock = wall
         rpc.tick(lnet: &lnet, now: now)
         while let handle = retries.popDue(now: now) { ready.append(handle) }
+        releaseLongHeld(now: now)
         if let oldest = oldestDirty, oldest + configuration.writebackDelay <= now {
             writeBackOld(lnet: &lnet, now: now)
         }
@@ -174,6 +177,7 @@ public struct ClientCore {
             earliest = earliest.map { min($0, deadline) } ?? deadline
         }
         consider(retries.nextDeadline)
+        consider(holding.nextDeadline)
         consider(oldestDirty.map { $0 + configuration.writebackDelay })
         for target in targets { consider(target.upgrade.nextDeadline) }
         return earliest

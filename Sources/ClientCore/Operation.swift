@@ -29,6 +29,8 @@ struct Operation {
     var isCancelled = false
     /// Locks held, by stripe of `layout`.
     var locks: [SlotHandle?] = []
+    /// While it waits for a lock: until when it keeps those that it has.
+    var holdsUntil: Ticks = .zero
     var layout: FileLayout = .none
     var objects: [SlotHandle] = []
     var pendingReplies = 0

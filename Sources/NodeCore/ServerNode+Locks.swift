@@ -121,7 +121,7 @@ extension ServerNode {
             let request = LDLMRequest.callback(
                 clientCookie: clientCookie, serverCookie: lock.rawValue, flags: flags,
                 descriptor: granted)
-            let pending = pendingCallbacks.insert(.completion)
+            let pending = pendingCallbacks.insert(.completion(lock: lock))
             rpc.callback(
                 owner.index,
                 .completionAST(
@@ -174,10 +174,10 @@ extension ServerNode {
             }
         case .preflush(let epoch):
             if !status.isError { feed(.noticeDelivered(client: export, epoch), now: now) }
-        case .blocking(let lock):
+        case .blocking(let lock), .completion(let lock):
             // The client does not have the lock (any more): then nobody has.
             if status == .invalid { _ = locks.cancel(lock, owner: owner(export), now: now) }
-        case .completion, .admissionGrant:
+        case .admissionGrant:
             break
         case .commitNotice(let epoch):
             if !status.isError {

@@ -39,7 +39,7 @@ public struct ServerNode {
         case notice(UpgradeEpoch)
         case preflush(UpgradeEpoch)
         case blocking(lock: SlotHandle)
-        case completion
+        case completion(lock: SlotHandle)
         case commitNotice(UpgradeEpoch)
         case admissionGrant
     }

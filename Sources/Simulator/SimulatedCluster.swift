@@ -107,7 +107,8 @@ public final class SimulatedCluster {
 
     public func lnetConfiguration(_ nid: NID) -> LNetConfiguration {
         var configuration = LNetConfiguration(
-            nid: nid, incarnation: now.nanoseconds + UInt64(nid.address), acceptPort:
+            nid: nid, incarnation: now.nanoseconds + UInt64(nid.address),
+            acceptPort:
                 Self.acceptPort, privilegedPorts: false, seed: random.next())
         configuration.reconnectMin = .milliseconds(10)
         configuration.reconnectMax = .milliseconds(500)
@@ -426,10 +427,14 @@ public final class SimulatedCluster {
 
     /// Neither end gets what is under way to it, and both are told.
     private func reset(_ handle: SlotHandle) {
-        guard let link = links.update(handle, { link -> Link in
-            link.isReset = true
-            return link
-        }) else { return }
+        guard
+            let link = links.update(
+                handle,
+                { link -> Link in
+                    link.isReset = true
+                    return link
+                })
+        else { return }
         if let a = link.a { schedule(.closed(a, errno: 104), at: now + latency()) }
         if let b = link.b { schedule(.closed(b, errno: 104), at: now + latency()) }
     }

@@ -163,12 +163,14 @@ final class Cluster {
             + "; servers "
             + servers.map { simulator.server($0).map { "\($0.phase)" } ?? "gone" }
             .joined(separator: ",")
-            + "; " + serverLog.compactMap { entry -> String? in
+            + "; "
+            + serverLog.compactMap { entry -> String? in
                 if case .commit = entry.action { nil } else { "\(entry)" }
             }.suffix(4).joined(separator: "\n")
             + "\n" + clientEvents.suffix(3).map { "\($0)" }.joined(separator: "\n")
             + "\nwaiting: \(simulator.server(servers[0])?.waitingDescription ?? "")"
-            + "\nmdc: " + (0..<2).compactMap {
+            + "\nmdc: "
+            + (0..<2).compactMap {
                 simulator.server(servers[0])?.importSummary($0)
             }.map {
                 "\($0.state.name) i\($0.instance) sent \($0.sentCount) queued \($0.queuedCount) "

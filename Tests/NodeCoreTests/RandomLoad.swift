@@ -59,8 +59,12 @@ final class RandomLoad {
             for client in files.indices where !busy.contains(client) { begin(client) }
             _ = cluster.simulator.run(until: cluster.simulator.now + .milliseconds(3))
             try harvest()
+            if Cluster.isTracing {
+                cluster.trace("step \(step), \(cluster.simulator.eventCount) events")
+            }
             if step % 40 == 25 { try disturb() }
         }
+        if Cluster.isTracing { cluster.trace("waits for \(busy.sorted())");  }
         let isDone = cluster.simulator.run(until: cluster.simulator.now + .seconds(200)) {
             self.pending.allSatisfy {
                 self.cluster.result(self.cluster.clients[$0.client], $0.cookie) != nil
@@ -183,7 +187,7 @@ final class RandomLoad {
     private func begin(_ client: Int) {
         let names = files[client].keys.sorted()
         let open = handles[client].keys.sorted()
-        switch random.below(12) {
+        switch random.below(11) {
         case 0, 1:
             created += 1
             let name = prefix(client) + "\(created)"
@@ -219,7 +223,7 @@ final class RandomLoad {
                     throw Cluster.Stuck(description: "\(name) reads \(result)")
                 }
             }
-        case 9, 10, 11:
+        case 9, 10:
             share(client)
         case 6:
             guard let name = open.first, open.count > 2 else { return }
