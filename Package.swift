@@ -105,7 +105,8 @@ let package = Package(
         .executableTarget(
             name: "sluice",
             dependencies: [
-                "SluiceClient", "NodeRuntime", "ClientCore", "NodeCore", "LNetCore", "EventLoop",
+                "SluiceClient", "NodeRuntime", "ClientCore", "NodeCore", "PtlRPCCore", "LNetCore",
+                "EventLoop",
                 "Store", "WireFormat", "Primitives",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),

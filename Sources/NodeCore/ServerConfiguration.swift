@@ -82,4 +82,6 @@ public enum ServerLog: Sendable {
     case connectRefused(String)
     case commitFailed(String)
     case fault(String)
+    /// A deliberate fault was done to one request.
+    case injected(String)
 }

@@ -211,7 +211,8 @@ extension ServerNode {
         }
         let transno = takeTransno(for: request)
         if let row = rpc.replyRecord(
-            request.token, status: status, body: replyBody, transno: transno) {
+            request.token, status: status, body: replyBody, transno: transno)
+        {
             transaction.put(.replyData, key: row.key, value: row.value)
         }
         if configuration.keepsAudit { addAudit(request, into: &transaction) }
@@ -288,21 +289,36 @@ extension ServerNode {
         return AuditReadReply(rows: rows, isEnd: isEnd)
     }
 
-    /// Does what the fault says to every 50th update; true where the request ends here.
+    /// One update in so many is done wrong. A lost or repeated one shows in the audit table for
+    /// certain; a wrong byte may be written over or its file removed, so that it is in every write.
+    private static func faultInterval(_ fault: DeliberateFault) -> UInt64 {
+        switch fault {
+        case .lose, .repeat: 20
+        case .corrupt: 1
+        }
+    }
+
+    /// True once in a fault's interval.
+    private mutating func faultIsDue(_ fault: DeliberateFault, _ request: ServerRequest) -> Bool {
+        faultCounter += 1
+        guard faultCounter % Self.faultInterval(fault) == 0 else { return false }
+        log(.injected("\(fault) request \(request.xid.rawValue)"))
+        return true
+    }
+
+    /// Does what the fault says to some updates; true where the request ends here.
     private mutating func inject(
         _ fault: DeliberateFault, _ request: ServerRequest, _ body: inout RequestBody, now: Ticks
     ) -> Bool {
         guard !request.isReplay else { return false }
         switch (fault, body) {
         case (.lose, .unlink), (.lose, .rename), (.lose, .objectWrite), (.lose, .setattr):
-            faultCounter += 1
-            guard faultCounter % 50 == 0 else { return false }
+            guard faultIsDue(fault, request) else { return false }
             let transno = takeTransno(for: request)
             rpc.reply(request.token, status: .ok, transno: transno, lnet: &lnet, now: now)
             return true
         case (.repeat, .objectWrite), (.repeat, .setattr):
-            faultCounter += 1
-            guard faultCounter % 50 == 0, let store else { return false }
+            guard let store, faultIsDue(fault, request) else { return false }
             var transaction = Transaction()
             switch service {
             case .metadata(var metadata):
@@ -317,8 +333,7 @@ extension ServerNode {
             apply(&transaction, now: now)
             return false
         case (.corrupt, .objectWrite(var write)):
-            faultCounter += 1
-            guard faultCounter % 50 == 0, !write.data.isEmpty else { return false }
+            guard !write.data.isEmpty, faultIsDue(fault, request) else { return false }
             write.data[write.data.count / 2] ^= 0x40
             body = .objectWrite(write)
             return false

@@ -21,7 +21,8 @@ extension ServerLog {
         case .upgrade(let text): text
         case .connectRefused(let text): "refused a connect of \(text)"
         case .commitFailed(let text): "a commit failed: \(text)"
-        case .fault(let text): "deliberate fault: \(text)"
+        case .fault(let text): text
+        case .injected(let text): "deliberate fault: \(text)"
         }
     }
 }

@@ -4,8 +4,10 @@ public struct ObdConnectData: Equatable, Sendable {
 
     /// OBD_CONNECT_*.
     public var flags: UInt64 = 0
-    /// Version code of the sender's build.
-    public var version: UInt32 = 0
+    /// Version code of the release whose layout this is: 2.17.0.0. Readers of Lustre's messages,
+    /// Wireshark's dissector among them, tell by it how long the structure is; with 0 they stop
+    /// after `maxbytes` and take the rest for garbage.
+    public var version: UInt32 = 0x0211_0000
     public var index: UInt32 = 0
     /// Largest bulk transfer, bytes.
     public var bulkSize: UInt32 = 0

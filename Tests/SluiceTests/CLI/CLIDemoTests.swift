@@ -31,6 +31,13 @@ import Testing
             let replayed = upgrades.reduce(0) { $0 + ($1["replayed"] as? Int ?? 0) }
             #expect(replayed > 0)
         }
+        // What a scheme has no moment for is left out, and not given as a number.
+        for upgrade in upgrades {
+            for key in ["notificationMs", "receiptMs", "preparedMs", "committedMs"] {
+                #expect((upgrade[key] == nil) == (scheme == "crash"), "\(key)")
+            }
+            #expect((upgrade["refusal"] == nil) == (scheme == "drain"))
+        }
     }
 
     @Test(
@@ -42,6 +49,7 @@ import Testing
         let (status, report, errors) = try demo(["--break", fault])
         #expect(status == 1)
         #expect(report[counter] as? Int ?? 0 > 0, "\(errors) \(report)")
+        #expect(report["injectedFaults"] as? Int ?? 0 > 0)
         #expect(report["verdict"] as? String == "failed")
     }
 }

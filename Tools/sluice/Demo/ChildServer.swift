@@ -109,6 +109,11 @@ final class ChildServer {
         return text.split(separator: "\n").first { $0.hasPrefix(word + " ") }.map(String.init)
     }
 
+    func logLineCount(containing text: String) -> Int {
+        let log = (try? String(contentsOfFile: logPath, encoding: .utf8)) ?? ""
+        return log.split(separator: "\n").count { $0.contains(text) }
+    }
+
     /// What it said last.
     var lastWords: String {
         let text = (try? String(contentsOfFile: logPath, encoding: .utf8)) ?? ""

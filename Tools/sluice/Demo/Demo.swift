@@ -16,7 +16,10 @@ final class Demo {
     private let seed: UInt64
     private let driver: LoadDriver
     private var admin: ClusterClient?
-    private var phase = "starting servers"
+    private var phase = "starting servers" {
+        didSet { watchdog.enter(phase) }
+    }
+    private let watchdog: Watchdog
     private var lastOperations: (count: UInt64, at: Ticks) = (0, .zero)
     private var rate = 0.0
     private var demoDescriptorCount = 0
@@ -32,15 +35,32 @@ final class Demo {
         self.seconds = seconds
         self.scheme = scheme
         self.seed = seed
+        let limit = Self.secondsMax(seconds)
+        let directory = cluster.directory
+        let progress = progress
+        watchdog = Watchdog(seconds: limit) { phase in
+            progress.end()
+            Output.note(
+                "Error: the demo took longer than \(Int(limit)) s and was ended while \(phase); "
+                    + "logs are in \(directory)")
+            // The servers end with their standard input.
+            _exit(1)
+        }
         driver = LoadDriver(
             clientCount: clientCount, targetCount: cluster.file.targets.count, seed: seed)
         report = DemoReport(
             scheme: scheme.rawValue, seed: seed, clients: clientCount, seconds: seconds)
     }
 
+    deinit { watchdog.stop() }
+
+    /// More than a demo of this length takes on a machine that is busy with other things.
+    static func secondsMax(_ seconds: Double) -> Double { 120 + 6 * seconds }
+
     private var now: Ticks { Host.monotonicNow }
 
     func run() async throws -> DemoReport {
+        watchdog.enter(phase)
         progress.show("\(phase) …")
         do {
             try Host.raiseDescriptorLimit()
@@ -73,7 +93,6 @@ final class Demo {
         } catch {
             throw Failure("the clients' loop failed: \(error)")
         }
-        phase = "verifying"
         try await verify(admin, uuids)
         await admin.close()
         phase = "stopping servers"
@@ -255,7 +274,8 @@ final class Demo {
             guard now < limit else {
                 let samples = progress.samples.prefix(3).joined(separator: "; ")
                 throw Failure(
-                    "waited \(seconds) s in vain until \(what): \(progress.connectedCount) of "
+                    "\(phase): waited \(seconds) s in vain until \(what): "
+                        + "\(progress.connectedCount) of "
                         + "\(clientCount) are connected, \(progress.backCount) back, "
                         + "\(progress.restCount) at rest, \(progress.unmountedCount) unmounted"
                         + (samples.isEmpty ? "" : " (\(samples))"))
@@ -293,11 +313,13 @@ final class Demo {
     private func verify(_ admin: ClusterClient, _ uuids: [String]) async throws {
         demoDescriptorCount = driver.peakDescriptorCount
         measure()
-        progress.show("verifying: reading everything back …")
+        phase = "verifying: reading everything back"
+        progress.show("\(phase) …")
         let verification = Verification(
             cluster: cluster.file, firstNode: clientCount + 1, models: driver.clients.map(\.model))
         var findings = try await verification.readBack()
-        progress.show("verifying: comparing audit tables …")
+        phase = "verifying: comparing audit tables"
+        progress.show("\(phase) …")
         findings.add(
             try await Verification.audit(
                 admin, acknowledged: driver.acknowledged, uuids: uuids))
@@ -311,6 +333,7 @@ final class Demo {
     private func summarise() {
         report.acknowledgedUpdates = driver.acknowledged.reduce(0) { $0 + UInt64($1.count) }
         report.evictions += driver.evictions
+        if cluster.fault != nil { report.injectedFaults = cluster.injectedFaultCount }
         report.clientErrors += driver.otherErrorCount
         for client in driver.clients {
             report.operations += client.tally.operations
@@ -344,11 +367,14 @@ final class Demo {
     }
 
     private func describe(_ trace: Trace, _ place: Int) {
-        let receipts = trace.sinceOrder(trace.receipt)
-        report.upgrades[place].notificationMs = .init(trace.sinceOrder(trace.gateShut))
-        report.upgrades[place].receiptMs = .init(receipts)
-        report.upgrades[place].preparedMs = receipts.max()
-        report.upgrades[place].committedMs = trace.sinceOrder(trace.committed).min()
+        // A crash tells nobody: there is nothing between the kill and the next instance.
+        if trace.isAnnounced {
+            let receipts = trace.sinceOrder(trace.receipt)
+            report.upgrades[place].notificationMs = .init(trace.sinceOrder(trace.gateShut))
+            report.upgrades[place].receiptMs = .init(receipts)
+            report.upgrades[place].preparedMs = receipts.max()
+            report.upgrades[place].committedMs = trace.sinceOrder(trace.committed).min()
+        }
         report.upgrades[place].pauseMs = .init(trace.pauses)
         report.upgrades[place].pausedClients = trace.pauses.count
         report.upgrades[place].updateGapMs = .init(trace.updateGaps)

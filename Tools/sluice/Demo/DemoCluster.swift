@@ -110,6 +110,11 @@ final class DemoCluster {
         for server in current { try await waitForLine("ready", of: server, seconds: 20) }
     }
 
+    /// How often a server says that it did what `fault` asks for.
+    var injectedFaultCount: UInt64 {
+        servers.reduce(0) { $0 + UInt64($1.logLineCount(containing: "deliberate fault: ")) }
+    }
+
     func replaceCurrent(_ place: Int, by server: ChildServer) { current[place] = server }
 
     /// Waits until a server says that it serves, or stands by.

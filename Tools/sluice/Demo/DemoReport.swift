@@ -74,6 +74,8 @@ struct DemoReport: Encodable {
     var upgrades: [Upgrade] = []
     var memory = Memory(serverPeakKiB: 0, demoPeakKiB: 0)
     var fileDescriptors = Descriptors(serverPeak: 0, demoPeak: 0)
+    /// Only of a run whose servers were told to do wrong.
+    var injectedFaults: UInt64?
     /// A few of the things that went wrong, in words.
     var samples: [String] = []
 
@@ -136,6 +138,9 @@ struct DemoReport: Encodable {
             "corrupt bytes          \(corruptBytes)",
             "client errors          \(clientErrors)",
             "evictions              \(evictions)",
+        ]
+        if let injectedFaults { lines.append("injected faults        \(injectedFaults)") }
+        lines += [
             "peak memory            \(memory.serverPeakKiB / 1024) MiB per server, "
                 + "\(memory.demoPeakKiB / 1024) MiB for all clients",
             "peak descriptors       \(fileDescriptors.serverPeak) per server, "

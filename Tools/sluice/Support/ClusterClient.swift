@@ -4,6 +4,7 @@ import Foundation
 import LNetCore
 import NodeRuntime
 import Primitives
+import PtlRPCCore
 import WireFormat
 
 /// One client node for commands that talk to targets directly, past the file system.
@@ -49,6 +50,16 @@ final class ClusterClient: Sendable {
                 throw Failure("\(name) did not answer within \(timeout.components.seconds) s")
             }
             throw Failure("\(name): \(error.status)")
+        }
+    }
+
+    /// The NID on which a target last answered this client; nil where it never did.
+    func currentNID(of target: Int) async -> NID? {
+        await withCheckedContinuation { continuation in
+            fleet.inspect(0) { core in
+                let summary = core.summary(target)
+                continuation.resume(returning: summary.instance == 0 ? nil : summary.nid)
+            }
         }
     }
 

@@ -61,7 +61,7 @@ struct UpgradeStartCommand: AsyncParsableCommand {
         let place = try file.index(of: target)
         let client = try ClusterClient(file, nid: try clusterOptions.clientNID(for: file))
         let before = try await UpgradeReport.ask(client, place)
-        let next = try destination(file.targets[place].nids, before)
+        let next = try await destination(file.targets[place].nids, client, place)
         let policy: DeadlinePolicy =
             switch late {
             case .wait: .wait
@@ -111,14 +111,18 @@ struct UpgradeStartCommand: AsyncParsableCommand {
         }
     }
 
-    /// The other NID of a pair, where that is clear.
-    private func destination(_ nids: [NID], _ now: UpgradeReport) throws -> NID? {
+    /// Where the target comes back: what was asked for, else the NID of a pair that it is not on
+    /// now. A target that was upgraded before stands on its second one.
+    private func destination(
+        _ nids: [NID], _ client: ClusterClient, _ place: Int
+    ) async throws -> NID? {
         if let next {
             guard nids.contains(next) else {
                 throw Failure("\(next) is no NID of \(target): clients would not find it there")
             }
             return next
         }
-        return nil
+        guard nids.count == 2, let now = await client.currentNID(of: place) else { return nil }
+        return nids.first { $0 != now }
     }
 }

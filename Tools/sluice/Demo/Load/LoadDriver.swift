@@ -254,7 +254,9 @@ final class LoadDriver: FleetDriver, @unchecked Sendable {
         default: break
         }
         // The acknowledgement that ends a pause may come when the next upgrade has begun.
-        guard let last = traces.lastIndex(where: { $0.target == target }) else { return }
+        // A crash is not announced: gates that shut then belong to how clients reconnect.
+        guard let last = traces.lastIndex(where: { $0.target == target }), traces[last].isAnnounced
+        else { return }
         switch stamp {
         case .gateShut: set(&traces[last].gateShut[node], at)
         case .receiptGiven: set(&traces[last].receipt[node], at)
