@@ -211,7 +211,8 @@ extension ServerNode {
         }
         let transno = takeTransno(for: request)
         if let row = rpc.replyRecord(
-            request.token, status: status, body: replyBody, transno: transno) {
+            request.token, status: status, body: replyBody, transno: transno)
+        {
             transaction.put(.replyData, key: row.key, value: row.value)
         }
         if configuration.keepsAudit { addAudit(request, into: &transaction) }
