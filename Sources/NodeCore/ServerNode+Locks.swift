@@ -62,7 +62,8 @@ extension ServerNode {
         if let result, let info = locks.info(result.lock) {
             let isGranted = result.outcome == .granted
             let descriptor = LockDescriptor(
-                resource: info.resource, requestedMode: info.mode, grantedMode: isGranted ? result.mode : nil,
+                resource: info.resource, requestedMode: info.mode,
+                grantedMode: isGranted ? result.mode : nil,
                 policy: result.policy)
             body = .enqueue(
                 EnqueueReply(
@@ -72,7 +73,8 @@ extension ServerNode {
                     valueBlock: valueBlock(of: info.resource)))
         }
         rpc.reply(
-            request.token, status: status, body: body, trailer: upgrade.trailer(for: request.export),
+            request.token, status: status, body: body,
+            trailer: upgrade.trailer(for: request.export),
             lnet: &lnet, now: now)
     }
 
