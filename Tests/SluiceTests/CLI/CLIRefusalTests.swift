@@ -55,7 +55,10 @@ import Testing
         ("serve oss --target ost0 --store $DIR/x --nid $NET.9", ["$NET.9@tcp is no NID of ost0"]),
         ("serve oss --target ost0 --index 7 --store $DIR/x --nid $NET.4", ["index 0", "not 7"]),
         ("serve oss --target ost0 --store $STORE --nid $NET.4", ["$STORE", "is held by process"]),
-        ("serve oss --target ost0 --store $DIR/y --nid $NET.3", ["$NET.3@tcp port 11987", "in use"]),
+        (
+            "serve oss --target ost0 --store $DIR/y --nid $NET.3",
+            ["$NET.3@tcp port 11987", "in use"]
+        ),
         (
             "serve mds --target mdt0 --store $DIR/none --nid $NET.2 --standby",
             ["there is no store in $DIR/none"]
