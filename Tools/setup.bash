@@ -13,7 +13,10 @@ install_packages() {
     ((${#missing[@]})) || return 0
     local become=()
     if ((EUID != 0)); then
-        if command -v sudo >/dev/null && sudo -v; then
+        # Where nobody can type a password, sudo must not ask for one.
+        local ask=()
+        [[ -t 0 ]] || ask=(-n)
+        if command -v sudo >/dev/null && sudo "${ask[@]}" -v; then
             become=(sudo)
         else
             say "These Debian packages are missing: ${missing[*]}"

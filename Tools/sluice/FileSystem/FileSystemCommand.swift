@@ -1,4 +1,5 @@
 import ArgumentParser
+import ClientCore
 import NodeRuntime
 import SluiceClient
 import WireFormat
@@ -27,7 +28,13 @@ extension ClusterOptions {
         let own = try clientNID(for: file)
         let system: FileSystem
         do {
-            system = try await FileSystem.mount(file.description, nid: own)
+            system = try await FileSystem.mount(
+                file.description, nid: own, timeout: .seconds(timeout))
+        } catch let error as FileSystemError where error.status == .timedOut {
+            let nids = file.targets.flatMap(\.nids).map(\.description).joined(separator: ", ")
+            throw Failure(
+                "cannot mount \(file.path): no answer within \(Report.seconds(.seconds(timeout))) from "
+                    + "\(nids), port \(file.acceptPort); do its servers run?")
         } catch {
             throw Failure("cannot mount \(file.path): \(error)")
         }

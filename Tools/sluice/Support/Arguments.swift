@@ -60,12 +60,26 @@ struct ClusterOptions: ParsableArguments {
                 + "else the address from which the first server is reached.", valueName: "nid"))
     var nid: NID?
 
+    @Option(help: ArgumentHelp("Wait this long for a server that does not answer.", valueName: "s"))
+    var timeout = 20.0
+
+    func validate() throws {
+        guard timeout > 0, timeout <= 86_400 else {
+            throw ValidationError("--timeout must be above 0 and at most 86400 seconds")
+        }
+    }
+
     func load() throws -> ClusterFile {
         let path = cluster ?? ProcessInfo.processInfo.environment["SLUICE_CLUSTER"]
         guard let path, !path.isEmpty else {
             throw Failure("no cluster file: give --cluster FILE or set SLUICE_CLUSTER")
         }
         return try ClusterFile(path: path)
+    }
+
+    /// A client for requests past the file system.
+    func client(for file: ClusterFile) throws -> ClusterClient {
+        try ClusterClient(file, nid: try clientNID(for: file), timeout: .seconds(timeout))
     }
 
     /// The NID under which this process is to be known.

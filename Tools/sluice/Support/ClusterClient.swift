@@ -11,9 +11,12 @@ import WireFormat
 final class ClusterClient: Sendable {
     let file: ClusterFile
     private let fleet: ClientFleet
+    private let timeout: Duration
 
-    init(_ file: ClusterFile, nid: NID) throws {
+    /// - Parameter timeout: how long each request may take.
+    init(_ file: ClusterFile, nid: NID, timeout: Duration = .seconds(15)) throws {
         self.file = file
+        self.timeout = timeout
         let seed = Host.realtimeNanoseconds ^ nid.rawValue
         let description = file.description
         let client = ClientConfiguration(
@@ -36,10 +39,8 @@ final class ClusterClient: Sendable {
             + String(Host.realtimeNanoseconds, radix: 16)
     }
 
-    /// Sends one request to one target; fails when it took longer than `timeout`.
-    func send(
-        _ body: RequestBody, to target: Int, timeout: Duration = .seconds(15)
-    ) async throws -> ReplyBody {
+    /// Sends one request to one target.
+    func send(_ body: RequestBody, to target: Int) async throws -> ReplyBody {
         let result = await withTimeout(timeout, .raw(target: target, body))
         switch result {
         case .success(.reply(let reply)): return reply
@@ -47,7 +48,10 @@ final class ClusterClient: Sendable {
         case .failure(let error):
             let name = file.targets[target].name
             if error.status == .cancelled || error.status == .timedOut {
-                throw Failure("\(name) did not answer within \(timeout.components.seconds) s")
+                let nids = file.targets[target].nids.map(\.description)
+                throw Failure(
+                    "\(name) did not answer within \(Report.seconds(timeout)); does a server run "
+                        + "on \(nids.joined(separator: " or ")), port \(file.acceptPort)?")
             }
             throw Failure("\(name): \(error.status)")
         }

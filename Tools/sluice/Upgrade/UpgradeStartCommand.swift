@@ -59,7 +59,7 @@ struct UpgradeStartCommand: AsyncParsableCommand {
     func run() async throws {
         let file = try clusterOptions.load()
         let place = try file.index(of: target)
-        let client = try ClusterClient(file, nid: try clusterOptions.clientNID(for: file))
+        let client = try clusterOptions.client(for: file)
         let before = try await UpgradeReport.ask(client, place)
         let next = try await destination(file.targets[place].nids, client, place)
         let policy: DeadlinePolicy =

@@ -16,7 +16,7 @@ struct UpgradeStatusCommand: AsyncParsableCommand {
     func run() async throws {
         let file = try clusterOptions.load()
         let place = try file.index(of: target)
-        let client = try ClusterClient(file, nid: try clusterOptions.clientNID(for: file))
+        let client = try clusterOptions.client(for: file)
         let report = try await UpgradeReport.ask(client, place)
         await client.close()
         if output.json {
@@ -137,6 +137,12 @@ struct UpgradeReport: Encodable {
 
 /// How numbers are written for people.
 enum Report {
+    /// `20 s`, `0.5 s`.
+    static func seconds(_ duration: Duration) -> String {
+        let value = duration / .seconds(1)
+        return value == value.rounded() ? "\(Int(value)) s" : "\(value) s"
+    }
+
     /// Three digits that matter.
     static func ms(_ value: Double) -> String {
         let digits = value < 10 ? 2 : value < 100 ? 1 : 0

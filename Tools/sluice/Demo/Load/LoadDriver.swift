@@ -61,6 +61,8 @@ final class LoadDriver: FleetDriver, @unchecked Sendable {
 
     private let seed: UInt64
     private var instances: [UInt64]
+    /// By target: a trace may begin after the last update that the old instance acknowledges.
+    private var lastAcknowledged: [Ticks]
     private var isTracing = false
     private var mountedCount = 0
     private var begunAt: [Ticks] = []
@@ -82,6 +84,7 @@ final class LoadDriver: FleetDriver, @unchecked Sendable {
         self.seed = seed
         acknowledged = Array(repeating: [], count: clientCount * targetCount)
         instances = Array(repeating: 0, count: clientCount * targetCount)
+        lastAcknowledged = Array(repeating: .zero, count: targetCount)
         isShut = Array(repeating: false, count: clientCount * targetCount)
         begunAt = Array(repeating: .zero, count: clientCount)
         waitingIn = Array(repeating: nil, count: clientCount)
@@ -217,6 +220,7 @@ final class LoadDriver: FleetDriver, @unchecked Sendable {
         let place = node * targetCount + target
         acknowledged[place].append(xid)
         updateCount += 1
+        lastAcknowledged[target] = now
         guard isTracing else { return }
         let last = traces.count - 1
         guard traces[last].target == target else { return }
@@ -233,6 +237,7 @@ final class LoadDriver: FleetDriver, @unchecked Sendable {
             Trace(
                 target: order.target, began: order.began, isAnnounced: order.isAnnounced,
                 oldInstances: old))
+        traces[traces.count - 1].lastOfOld = lastAcknowledged[order.target]
         isTracing = true
     }
 
