@@ -279,7 +279,8 @@ extension ClientCore {
                 $0.writeError = .ok
                 $0.isQueuedDirty = true
             }
-            dirtyByteCount += (objects[place]?.cache.dirtyByteCount ?? 0) - object.cache.dirtyByteCount
+            dirtyByteCount +=
+                (objects[place]?.cache.dirtyByteCount ?? 0) - object.cache.dirtyByteCount
             dirtyQueue.append(place)
             if oldestDirty == nil { oldestDirty = now }
             return
@@ -297,8 +298,9 @@ extension ClientCore {
                 .writeLost(
                     target: object.target, object.object, failure, byteCount: byteCount))
         }
-        if object.cache.dirtyByteCount > 0, !object.waiters.isEmpty || !object.cancels.isEmpty
-            || targets[object.target].flushPolicy != nil
+        if object.cache.dirtyByteCount > 0,
+            !object.waiters.isEmpty || !object.cancels.isEmpty
+                || targets[object.target].flushPolicy != nil
         {
             writeBack(place, lnet: &lnet, now: now)
         }
@@ -337,7 +339,10 @@ extension ClientCore {
                 // Not yet due, or a round is under way, or the target takes nothing now.
                 dirtyQueue.append(place)
                 let due = max(object.dirtySince, Ticks(nanoseconds: now.nanoseconds))
-                oldest = min(oldest ?? .distantFuture, object.dirtySince + configuration.writebackDelay <= now ? due : object.dirtySince)
+                oldest = min(
+                    oldest ?? .distantFuture,
+                    object.dirtySince + configuration.writebackDelay <= now
+                        ? due : object.dirtySince)
             } else {
                 objects.update(place) { $0.isQueuedDirty = false }
             }

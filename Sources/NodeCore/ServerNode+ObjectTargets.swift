@@ -50,7 +50,8 @@ extension ServerNode {
             guard let place = place(of: request.targetIndex) else { continue }
             precreates[place] = request
             submit(
-                place, .objectCreate(
+                place,
+                .objectCreate(
                     ObjectCreateRequest(first: request.first, count: request.count)),
                 kind: Self.createKind, now: now)
         }

@@ -43,7 +43,8 @@ extension ServerNode {
         var text = "\(waitingForObjects.count) creates wait for objects"
         if case .metadata(let metadata) = service {
             for (place, target) in configuration.objectTargets.enumerated() {
-                text += ", \(target.name): \(metadata.objectsReady(targetIndex: target.index)) ready"
+                text +=
+                    ", \(target.name): \(metadata.objectsReady(targetIndex: target.index)) ready"
                 if place < precreates.count, precreates[place] != nil { text += ", more asked for" }
             }
         }

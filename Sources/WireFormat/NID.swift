@@ -20,7 +20,9 @@ public struct NID: Hashable, Comparable, Sendable, BitwiseCopyable {
     /// IPv4 address in host order: 10.1.2.3 is 0x0a010203.
     public var address: UInt32 { UInt32(truncatingIfNeeded: rawValue) }
     public var number: UInt16 { UInt16(truncatingIfNeeded: rawValue >> 32) }
-    public var type: NetworkType { NetworkType(rawValue: UInt8(truncatingIfNeeded: rawValue >> 48)) }
+    public var type: NetworkType {
+        NetworkType(rawValue: UInt8(truncatingIfNeeded: rawValue >> 48))
+    }
     /// Type and number: two NIDs with equal `network` reach each other without a router.
     public var network: UInt32 { UInt32(truncatingIfNeeded: rawValue >> 32) }
 

@@ -155,11 +155,12 @@ final class Cluster {
 
     func state(_ client: Int) -> String {
         guard let core = simulator.client(client)?.core else { return "no client" }
-        return core.operationDescriptions.joined(separator: ", ") + "; " + targets.indices.map {
-            let summary = core.summary($0)
-            return "\(names[$0]): \(summary.state.name) sent \(summary.sentCount) queued "
-                + "\(summary.queuedCount) gate \(core.isGateOpen($0))"
-        }.joined(separator: "; ")
+        return core.operationDescriptions.joined(separator: ", ") + "; "
+            + targets.indices.map {
+                let summary = core.summary($0)
+                return "\(names[$0]): \(summary.state.name) sent \(summary.sentCount) queued "
+                    + "\(summary.queuedCount) gate \(core.isGateOpen($0))"
+            }.joined(separator: "; ")
             + "; servers "
             + servers.map { simulator.server($0).map { "\($0.phase)" } ?? "gone" }
             .joined(separator: ",")
