@@ -64,7 +64,7 @@ final class RandomLoad {
             }
             if step % 40 == 25 { try disturb() }
         }
-        if Cluster.isTracing { cluster.trace("waits for \(busy.sorted())");  }
+        if Cluster.isTracing { cluster.trace("waits for \(busy.sorted())") }
         let isDone = cluster.simulator.run(until: cluster.simulator.now + .seconds(200)) {
             self.pending.allSatisfy {
                 self.cluster.result(self.cluster.clients[$0.client], $0.cookie) != nil
