@@ -62,6 +62,11 @@ struct ServeCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Poll for this long before sleeping.", valueName: "us"))
     var spin: UInt32 = 0
 
+    @Option(
+        name: .customLong("cpu"),
+        help: ArgumentHelp("Run the event loop on this processor only.", valueName: "n"))
+    var processor: UInt16?
+
     @Option(help: ArgumentHelp("Stripes of new files have this size.", valueName: "bytes"))
     var stripeSize: UInt32 = 1 << 20
 
@@ -158,6 +163,7 @@ struct ServeCommand: ParsableCommand {
         options.createsStore = !standby
         options.isStandby = standby
         options.spin = .microseconds(UInt64(spin))
+        options.cpu = processor.map(Int.init)
         options.configuration.versions = protocolRange.versions
         if without.contains(.upgrade) { options.configuration.features.remove(.upgrade) }
         options.configuration.commitInterval = .milliseconds(UInt64(commitInterval))
