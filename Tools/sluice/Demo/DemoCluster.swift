@@ -93,8 +93,8 @@ final class DemoCluster {
             "\(Self.stripeSize)",
         ]
         if standby { arguments.append("--standby") }
-        // One fault, in one object server of the old build.
-        if let fault, place == 1, !standby { arguments += ["--break", fault.rawValue] }
+        // One fault, in one object server, in the old build and in the new: to the last write.
+        if let fault, place == 1 { arguments += ["--break", fault.rawValue] }
         let server = try ChildServer(
             name: target.name, nid: target.nids[nid], arguments: arguments, directory: directory,
             label: "\(target.name).\(startCount)")
