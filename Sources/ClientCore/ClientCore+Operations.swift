@@ -91,8 +91,6 @@ extension ClientCore {
         guard isOpen(operation.targets, for: operation.request) else {
             operations.update(handle) {
                 $0.stage = .atGate
-                $0.hasWaited = true
-                $0.waitedTargets |= $0.targets
             }
             gateQueue.append(handle)
             for index in targets.indices where operation.targets >> UInt64(index) & 1 == 1 {

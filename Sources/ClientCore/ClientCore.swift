@@ -72,7 +72,6 @@ public struct ClientCore {
     var holding = TimerQueue<SlotHandle>()
     var upgradeActions = Outbox<UpgradeClient.Action>()
     var wallClock: Timestamp = .zero
-    var clock: Ticks = .zero
     var isUnmounting = false
     var isUnmounted = false
     var hasBegunDisconnect = false
@@ -124,7 +123,6 @@ public struct ClientCore {
         _ request: FileOperation, cookie: UInt64, wall: Timestamp, lnet: inout LNetCore, now: Ticks
     ) -> SlotHandle {
         wallClock = wall
-        clock = now
         let handle = operations.insert(
             Operation(cookie: cookie, request: request, stage: .atGate, targets: 0))
         begin(handle, lnet: &lnet, now: now)
@@ -185,7 +183,6 @@ public struct ClientCore {
 
     /// Runs events, lock actions and operations until nothing is left to do now.
     public mutating func pump(lnet: inout LNetCore, now: Ticks) {
-        clock = now
         var isBusy = true
         while isBusy {
             isBusy = false
@@ -239,23 +236,10 @@ public struct ClientCore {
 
     mutating func finish(_ handle: SlotHandle, _ result: Result<FileResult, OperationError>) {
         guard let operation = operations.remove(handle) else { return }
-        if operation.hasWaited { endPause(operation.waitedTargets) }
         releaseLocks(of: operation)
         stopRunning(operation.runningTargets)
         for object in operation.objects { releaseObject(object) }
         events.append(.completed(cookie: operation.cookie, result))
-    }
-
-    /// The first operation that had waited for these targets has come to its end: for its caller the
-    /// pause is over.
-    private mutating func endPause(_ mask: UInt64) {
-        for index in targets.indices
-        where mask >> UInt64(index) & 1 == 1 && targets[index].expectsAcknowledgement
-            && targets[index].upgrade.isGateOpen
-        {
-            targets[index].expectsAcknowledgement = false
-            stamp(index, .firstUpdateAcknowledged, now: clock)
-        }
     }
 
     mutating func fail(_ handle: SlotHandle, _ status: Status) {

@@ -23,9 +23,6 @@ struct Operation {
     var targets: UInt64
     /// Counted in `running` of these targets.
     var runningTargets: UInt64 = 0
-    /// Has stood at a shut gate, of one of these targets.
-    var hasWaited = false
-    var waitedTargets: UInt64 = 0
     var isCancelled = false
     /// Locks held, by stripe of `layout`.
     var locks: [SlotHandle?] = []
