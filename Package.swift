@@ -97,7 +97,10 @@ let package = Package(
         // The same cores in one deterministic process.
         room(
             "Simulator",
-            ["NodeCore", "Primitives", "WireFormat", "LNetCore", "StorageCore", "ClientCore"]),
+            [
+                "NodeCore", "Primitives", "WireFormat", "LNDCore", "LNetCore", "StorageCore",
+                "ClientCore", "PtlRPCCore",
+            ]),
         // Generators and checkers that tests share.
         room("TestSupport", ["Primitives", "WireFormat"]),
 
@@ -131,6 +134,9 @@ let package = Package(
         proof(
             "NodeCoreTests",
             ["NodeCore", "Simulator", "ClientCore", "LNetCore", "PtlRPCCore", "StorageCore"]),
+        proof(
+            "SimulatorTests",
+            ["Simulator", "NodeCore", "ClientCore", "StorageCore", "LNetCore", "WireFormat"]),
         proof("HouseTests", []),
         proof("SluiceTests", ["SluiceClient", "sluice"]),
     ]

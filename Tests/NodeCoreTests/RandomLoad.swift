@@ -46,6 +46,7 @@ final class RandomLoad {
         if seed % 7 == 3 { options.latencyMax = .milliseconds(5) }
         cluster = try Cluster(
             seed: seed, clientCount: clientCount, versions: .v1 ... .v1, options: options)
+        if Cluster.isTracing { cluster.trace = { print($0) } }
         random = SplitMix64(seed: seed &* 31)
         files = Array(repeating: [:], count: clientCount)
         handles = Array(repeating: [:], count: clientCount)
@@ -60,11 +61,11 @@ final class RandomLoad {
             _ = cluster.simulator.run(until: cluster.simulator.now + .milliseconds(3))
             try harvest()
             if Cluster.isTracing {
-                cluster.trace("step \(step), \(cluster.simulator.eventCount) events")
+                print("step \(step), \(cluster.simulator.eventCount) events")
             }
             if step % 40 == 25 { try disturb() }
         }
-        if Cluster.isTracing { cluster.trace("waits for \(busy.sorted())") }
+        if Cluster.isTracing { print("waits for \(busy.sorted())") }
         let isDone = cluster.simulator.run(until: cluster.simulator.now + .seconds(200)) {
             self.pending.allSatisfy {
                 self.cluster.result(self.cluster.clients[$0.client], $0.cookie) != nil

@@ -1,0 +1,242 @@
+public import ClientCore
+public import LNetCore
+public import NodeCore
+public import Primitives
+public import StorageCore
+public import WireFormat
+
+extension SimulatedCluster {
+    // MARK: Adding
+
+    /// The LNet configuration of a node of this cluster: its seed is drawn, reconnects are quick.
+    public func lnetConfiguration(_ nid: NID) -> LNetConfiguration {
+        var configuration = LNetConfiguration(
+            nid: nid, incarnation: now.nanoseconds + UInt64(nid.address),
+            acceptPort:
+                Self.acceptPort, privilegedPorts: false, seed: random.next())
+        configuration.reconnectMin = .milliseconds(10)
+        configuration.reconnectMax = .milliseconds(500)
+        configuration.peerCredits = 64
+        return configuration
+    }
+
+    /// Adds a server on its own store and lets it serve, or leaves it a standby. A node of the
+    /// same NID begins a new life.
+    @discardableResult
+    public func addServer(
+        _ configuration: ServerConfiguration, store: MemoryStore, isStandby: Bool = false
+    ) throws(StartRefusal) -> Int {
+        let node = ServerNode(
+            configuration, instance: Self.wallBase * 1000 + now.nanoseconds / 1_000_000)
+        let index = place(configuration.lnet.nid)
+        nodes[index].server = node
+        nodes[index].disk = disk(of: store)
+        if !isStandby { try activate(index) }
+        return index
+    }
+
+    /// Gives a standby its store.
+    public func activate(_ index: Int) throws(StartRefusal) {
+        guard nodes[index].server != nil, let disk = nodes[index].disk else {
+            preconditionFailure("only a server with a store is activated")
+        }
+        let time = clock(of: index)
+        let wall = Self.wall(at: time)
+        // Out of the node while it starts: a start that fails leaves it as it was.
+        var server = nodes[index].server!
+        try server.activate(disk, now: time, wall: wall)
+        nodes[index].server = server
+        settle(index)
+    }
+
+    /// Adds a client and lets it mount.
+    @discardableResult
+    public func addClient(_ configuration: ClientConfiguration, nid: NID) -> Int {
+        let node = ClientNode(lnet: lnetConfiguration(nid), client: configuration)
+        let index = place(nid)
+        nodes[index].client = node
+        let time = clock(of: index)
+        withClient(index) { $0.mount(now: time) }
+        return index
+    }
+
+    private func place(_ nid: NID) -> Int {
+        if let known = byAddress[nid.address] {
+            nodes[known].end()
+            nodes[known].isDark = false
+            return known
+        }
+        nodes.append(SimulatedNode(address: nid.address))
+        byAddress[nid.address] = nodes.count - 1
+        return nodes.count - 1
+    }
+
+    // MARK: Looking and changing
+
+    /// A copy of a server to look at; nil where the node is none, or is dead.
+    public func server(_ index: Int) -> ServerNode? { nodes[index].server }
+
+    /// A copy of a client to look at.
+    public func client(_ index: Int) -> ClientNode? { nodes[index].client }
+
+    /// What a part of a server is, without a copy of the whole.
+    public func peekServer<R>(_ index: Int, _ body: (borrowing ServerNode) -> R) -> R? {
+        guard nodes[index].server != nil else { return nil }
+        return body(nodes[index].server!)
+    }
+
+    /// What a part of a client is, without a copy of the whole.
+    public func peekClient<R>(_ index: Int, _ body: (borrowing ClientNode) -> R) -> R? {
+        guard nodes[index].client != nil else { return nil }
+        return body(nodes[index].client!)
+    }
+
+    /// Changes a server, then lets it do what is due.
+    public func withServer<R>(_ index: Int, _ body: (inout ServerNode) -> R) -> R? {
+        guard nodes[index].server != nil else { return nil }
+        let result = body(&nodes[index].server!)
+        settle(index)
+        return result
+    }
+
+    /// Changes a client, then lets it do what is due.
+    @discardableResult
+    public func withClient<R>(_ index: Int, _ body: (inout ClientNode) -> R) -> R? {
+        guard nodes[index].client != nil else { return nil }
+        let result = body(&nodes[index].client!)
+        settle(index)
+        return result
+    }
+
+    /// The node's own monotonic clock. The cluster's, unless `setClock` made it another.
+    public func clock(of index: Int) -> Ticks { nodes[index].clock.local(now) }
+
+    /// The node's own time of day.
+    public func wall(of index: Int) -> Timestamp { Self.wall(at: clock(of: index)) }
+
+    /// Lets a node's clock run fast or slow from now on, by so many parts per million (below a
+    /// million in size). It goes on from what it reads now.
+    public func setClock(of index: Int, partsPerMillion: Int64) {
+        precondition(abs(partsPerMillion) < 1_000_000, "a clock does not stand still")
+        let reading = clock(of: index)
+        nodes[index].clock = DriftingClock(
+            offset: Int64(clamping: reading.nanoseconds) - Int64(clamping: now.nanoseconds),
+            partsPerMillion: partsPerMillion, since: now)
+        // Timers stand by the old clock: look at once.
+        if nodes[index].isAlive {
+            schedule(.wake(node: index, life: nodes[index].life), at: now)
+        }
+    }
+
+    // MARK: Dying, hanging
+
+    /// The process is gone in this instant, with everything that was not committed. Its peers are
+    /// told by resets; of a machine that is gone with it (`isSilent`) nobody hears anything.
+    ///
+    /// What becomes of a group on its way to the disk is chance: nothing of it is there, all of it,
+    /// or torn (see `SimulatedDisk`).
+    public func kill(_ index: Int, isSilent: Bool = false) {
+        let node = nodes[index]
+        guard node.isAlive else { return }
+        counters.kills += 1
+        let keys = node.links.keys.sorted()
+        if isSilent {
+            node.isDark = true
+        } else {
+            for key in keys { disconnect(end(index, key)) }
+        }
+        if let group = node.committing?.group, let disk = node.disk { crash(disk, group) }
+        node.end()
+    }
+
+    /// The process ends in order, after `ServerAction.stop`: as the production shell does, it first
+    /// waits for what it has handed to the disk.
+    public func stop(_ index: Int) {
+        if let hand = nodes[index].committing, let disk = nodes[index].disk {
+            disk.contents.commit(hand.group)
+            nodes[index].committing = nil
+        }
+        for key in nodes[index].links.keys.sorted() { disconnect(end(index, key)) }
+        nodes[index].end()
+    }
+
+    /// The node does nothing from now on, and answers nothing; its connections stand. What
+    /// arrives waits for `resume`.
+    public func pause(_ index: Int) {
+        guard nodes[index].isAlive, !nodes[index].isPaused else { return }
+        counters.pauses += 1
+        nodes[index].isPaused = true
+    }
+
+    /// A node that hung goes on, with everything that has arrived meanwhile at once.
+    public func resume(_ index: Int) {
+        let node = nodes[index]
+        guard node.isPaused else { return }
+        node.isPaused = false
+        let backlog = node.backlog
+        node.backlog = []
+        for happening in backlog { schedule(happening, at: now) }
+        settle(index)
+    }
+
+    /// Hangs for so long.
+    public func pause(_ index: Int, for interval: TickInterval) {
+        guard nodes[index].isAlive else { return }
+        pause(index)
+        let life = nodes[index].life
+        at(now + interval) { if $0.nodes[index].life == life { $0.resume(index) } }
+    }
+
+    public func isPaused(_ index: Int) -> Bool { nodes[index].isPaused }
+
+    // MARK: Letting it work
+
+    /// Lets a node do what is due and carries out what it wants.
+    func settle(_ index: Int) {
+        let node = nodes[index]
+        guard !node.isPaused else { return }
+        let time = node.clock.local(now)
+        let wall = Self.wall(at: time)
+        if node.server != nil {
+            node.server!.step(now: time, wall: wall)
+            if options.crashMidStepOneIn > 0, random.oneIn(options.crashMidStepOneIn) {
+                counters.midStepCrashes += 1
+                return fall(index)
+            }
+            if let disk = node.disk, disk.hasFailedRead {
+                // The production store stops the process rather than answer zeros.
+                counters.readErrors += 1
+                disk.hasFailedRead = false
+                return fall(index)
+            }
+            carryOut(index)
+            let life = node.life
+            while node.life == life, let action = node.server?.actions.popFirst() {
+                if case .commit(let group) = action { startCommit(index, group) }
+                onServer(index, action)
+            }
+        } else if node.client != nil {
+            node.client!.step(now: time, wall: wall)
+            carryOut(index)
+            let life = node.life
+            while node.life == life, let event = node.client?.nextEvent() {
+                onClient(index, event)
+            }
+        } else {
+            return
+        }
+        guard let due = node.nextDeadline else { return }
+        let deadline = node.clock.global(due, now: now)
+        if deadline < node.wakeAt {
+            node.wakeAt = max(deadline, now + .microseconds(1))
+            schedule(.wake(node: index, life: node.life), at: node.wakeAt)
+        }
+    }
+
+    /// Dies in the middle of a step: nothing that it wanted done is done. `onDeath` hears of it.
+    private func fall(_ index: Int) {
+        kill(index)
+        onServer(index, .log(.fault("the process ended in the middle of a step")))
+        onDeath(index)
+    }
+}

@@ -1,0 +1,89 @@
+import LNetCore
+import NodeCore
+import Primitives
+import WireFormat
+
+/// One machine: its process, its disk, its clock and the ends of its connections.
+final class SimulatedNode {
+    let address: UInt32
+    var server: ServerNode?
+    var client: ClientNode?
+    var disk: SimulatedDisk?
+    /// Grows with each restart: what was meant for an earlier life is void.
+    var life = 0
+    var links: [UInt64: SlotHandle] = [:]
+    var wakeAt = Ticks.distantFuture
+    /// The machine is gone, not only the process: nobody answers for it.
+    var isDark = false
+    var isPaused = false
+    /// What happened while it hung, in order.
+    var backlog: [SimulatedCluster.Happening] = []
+    /// The group that the disk works at.
+    var committing: CommitGroupInHand?
+    var clock = DriftingClock()
+
+    init(address: UInt32) { self.address = address }
+
+    var isAlive: Bool { server != nil || client != nil }
+
+    func end() {
+        server = nil
+        client = nil
+        life += 1
+        links = [:]
+        wakeAt = .distantFuture
+        isPaused = false
+        backlog = []
+        committing = nil
+    }
+
+    func withLNet<R>(_ body: (inout LNetCore) -> R) -> R? {
+        if server != nil { return body(&server!.lnet) }
+        if client != nil { return body(&client!.lnet) }
+        return nil
+    }
+
+    var nextDeadline: Ticks? {
+        if let deadline = server?.nextDeadline { return deadline }
+        return client?.nextDeadline
+    }
+}
+
+/// One end of a connection.
+struct NodeEnd {
+    var node: Int
+    var key: UInt64
+    /// Keys mean something only to the life of the node that gave them.
+    var life: Int
+}
+
+/// A node's clock against the cluster's: an offset, and parts per million by which it runs fast.
+struct DriftingClock {
+    var offset: Int64 = 0
+    var partsPerMillion: Int64 = 0
+    /// Where the drift began, in the cluster's time.
+    var since = Ticks.zero
+
+    var isTrue: Bool { offset == 0 && partsPerMillion == 0 }
+
+    /// What the node reads when the cluster's time is `time`.
+    func local(_ time: Ticks) -> Ticks {
+        if isTrue { return time }
+        let passed = Int64(clamping: (time - since).nanoseconds)
+        let drift =
+            passed / 1_000_000 * partsPerMillion + passed % 1_000_000 * partsPerMillion / 1_000_000
+        return Ticks(
+            nanoseconds: UInt64(max(0, Int64(clamping: time.nanoseconds) + offset + drift)))
+    }
+
+    /// The earliest time of the cluster, from `now` on, at which the node reads `time` or more.
+    func global(_ time: Ticks, now: Ticks) -> Ticks {
+        if isTrue || time == .distantFuture { return time }
+        let wait = (time - local(now)).nanoseconds
+        if wait == 0 { return now }
+        // A clock that runs fast gets there sooner; a microsecond covers the roundings.
+        let scale = UInt64(clamping: 1_000_000 + partsPerMillion)
+        let (whole, part) = (wait / scale, wait % scale)
+        return now + TickInterval(nanoseconds: whole * 1_000_000 + part * 1_000_000 / scale + 1000)
+    }
+}
