@@ -27,6 +27,10 @@ let package = Package(
         .executable(name: "sluice", targets: ["sluice"]),
         .library(name: "SluiceClient", targets: ["SluiceClient"]),
     ],
+    traits: [
+        .trait(name: "RDMA", description: "Links libibverbs and librdmacm."),
+        .default(enabledTraits: ["RDMA"]),
+    ],
     dependencies: [
         // Only the command line uses what others have written.
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
@@ -36,8 +40,14 @@ let package = Package(
     ],
     targets: [
         // C: the contract of each is its one header.
-        // Sockets, epoll, wake-ups and pinning, flat and free of policy.
-        .target(name: "CFabric", path: "CModules/CFabric", publicHeadersPath: "include"),
+        // Sockets, epoll, wake-ups, pinning, RDMA verbs and its connections, flat and free of policy.
+        .target(
+            name: "CFabric", path: "CModules/CFabric", publicHeadersPath: "include",
+            cSettings: [.define("FABRIC_RDMA", .when(traits: ["RDMA"]))],
+            linkerSettings: [
+                .linkedLibrary("ibverbs", .when(traits: ["RDMA"])),
+                .linkedLibrary("rdmacm", .when(traits: ["RDMA"])),
+            ]),
         // LMDB behind opaque handles and negative error numbers.
         .target(
             name: "CLMDB", path: "CModules/CLMDB", publicHeadersPath: "include",
@@ -81,6 +91,8 @@ let package = Package(
         room("EventLoop", ["CFabric", "Primitives"]),
         // Many non-blocking TCP connections on one event loop.
         room("TCPTransport", ["CFabric", "EventLoop", "Primitives"]),
+        // Reliable RDMA connections, their completions and registered memory on one event loop.
+        room("VerbsTransport", ["CFabric", "EventLoop", "Primitives"]),
         // The disk: LMDB and object files, group commits on a thread of their own.
         room("Store", ["CLMDB", "CFabric", "Primitives", "StorageCore"]),
         // A server or many clients as a running process.

@@ -11,4 +11,12 @@ public protocol EventHandler: ~Copyable {
     /// Returns when the next call is needed at the latest; `.zero` for at once, `.distantFuture`
     /// for not before something is ready or somebody wakes the loop.
     mutating func turn(on loop: EventLoop) -> Ticks
+
+    /// The loop is about to sleep. False keeps it awake for another iteration: something came in
+    /// that no descriptor tells, as a completion queue that was just armed may find.
+    mutating func willSleep(on loop: EventLoop) -> Bool
+}
+
+extension EventHandler where Self: ~Copyable {
+    public mutating func willSleep(on loop: EventLoop) -> Bool { true }
 }

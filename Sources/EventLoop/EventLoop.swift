@@ -43,6 +43,8 @@ public final class EventLoop: @unchecked Sendable {
     public private(set) var counters = Counters()
     /// How long the loop keeps polling after the last useful event before it sleeps.
     public var spin: TickInterval
+    /// When something was last done that was worth polling for.
+    private var lastUseful: Ticks
 
     private let cpu: Int?
     private let poller: Int32
@@ -70,6 +72,7 @@ public final class EventLoop: @unchecked Sendable {
         self.spin = spin
         self.cpu = cpu
         now = Host.monotonicNow
+        lastUseful = now
         poller = try FabricError.check(fabric_poller_create(), "epoll_create1")
         let wakeup = fabric_wakeup_create()
         guard wakeup >= 0 else {
@@ -147,6 +150,10 @@ public final class EventLoop: @unchecked Sendable {
 
     // MARK: Running
 
+    /// Something useful was done that no descriptor told, such as taking completions: the loop goes
+    /// on polling for as long as `spin` says.
+    public func noteUseful() { lastUseful = now }
+
     /// Runs `handler` on the calling thread until `stop()`. May be called again afterwards.
     public func run<Handler: EventHandler & ~Copyable>(
         _ handler: inout Handler
@@ -156,11 +163,11 @@ public final class EventLoop: @unchecked Sendable {
                 fabric_thread_pin(Int32(clamping: cpu)), "pthread_setaffinity_np")
         }
         now = Host.monotonicNow
-        var lastUseful = now
+        lastUseful = now
         var deadline = handler.turn(on: self)
         while !stopRequested.load(ordering: .acquiring) {
             counters.iterations += 1
-            let timeout = patience(until: deadline, lastUseful: lastUseful)
+            let timeout = patience(until: deadline, &handler)
             let count = try poll(timeout)
             let notified = attend()
             now = Host.monotonicNow
@@ -183,9 +190,12 @@ public final class EventLoop: @unchecked Sendable {
     }
 
     /// How many nanoseconds the next poll may sleep: negative for ever, zero not at all.
-    private func patience(until deadline: Ticks, lastUseful: Ticks) -> Int64 {
+    private func patience<Handler: EventHandler & ~Copyable>(
+        until deadline: Ticks, _ handler: inout Handler
+    ) -> Int64 {
         if deadline <= now { return 0 }
         if spin > .zero, now - lastUseful < spin { return 0 }
+        guard handler.willSleep(on: self) else { return 0 }
         var patience: Int64 = -1
         if deadline != .distantFuture {
             // Handling may have taken long: ask again what the time is before promising to sleep.

@@ -13,6 +13,10 @@ public struct Outbox<Element> {
     @inlinable
     public var count: Int { elements.count - head }
 
+    /// The element that `popFirst` takes next.
+    @inlinable
+    public var first: Element? { head < elements.count ? elements[head] : nil }
+
     @inlinable
     public mutating func append(_ element: Element) { elements.append(element) }
 
