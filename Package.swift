@@ -138,7 +138,7 @@ let package = Package(
         proof("PtlRPCCoreTests", ["PtlRPCCore", "LNetCore"]),
         proof("LDLMCoreTests", ["LDLMCore"]),
         proof("UpgradeCoreTests", ["UpgradeCore"]),
-        proof("StorageCoreTests", ["StorageCore", "Store"]),
+        proof("StorageCoreTests", ["StorageCore", "Store", "CLMDB"]),
         proof("MetadataCoreTests", ["MetadataCore", "StorageCore"]),
         proof("ObjectCoreTests", ["ObjectCore", "StorageCore"]),
         proof("ClientCoreTests", ["ClientCore"]),

@@ -128,6 +128,32 @@ int clmdb_put(
     return negative(mdb_put(txn_of(txn), table, &wanted, &stored, 0));
 }
 
+int clmdb_put_sealed(
+    clmdb_txn *txn, uint32_t table, const void *key, size_t key_size, const void *value,
+    size_t value_size, uint32_t seed) {
+    MDB_val wanted = val(key, key_size), stored = val(NULL, value_size + 4);
+    uint32_t seal = clmdb_seal(seed, key, key_size, value, value_size);
+    int error = mdb_put(txn_of(txn), table, &wanted, &stored, MDB_RESERVE);
+    if (error != 0) return negative(error);
+    unsigned char *place = stored.mv_data;
+    if (value_size > 0) memcpy(place, value, value_size);
+    for (int index = 0; index < 4; index++) {
+        place[value_size + (size_t)index] = (unsigned char)(seal >> 8 * index);
+    }
+    return 0;
+}
+
+int clmdb_check_seal(const void *key, size_t key_size, clmdb_bytes *value, uint32_t seed) {
+    if (value->size < 4) return CLMDB_BAD_SEAL;
+    size_t size = value->size - 4;
+    const unsigned char *place = (const unsigned char *)value->data + size;
+    uint32_t seal = (uint32_t)place[0] | (uint32_t)place[1] << 8 | (uint32_t)place[2] << 16
+                    | (uint32_t)place[3] << 24;
+    if (clmdb_seal(seed, key, key_size, value->data, size) != seal) return CLMDB_BAD_SEAL;
+    value->size = size;
+    return 0;
+}
+
 int clmdb_del(clmdb_txn *txn, uint32_t table, const void *key, size_t key_size) {
     MDB_val wanted = val(key, key_size);
     int error = mdb_del(txn_of(txn), table, &wanted, NULL);
@@ -222,6 +248,7 @@ int clmdb_verify(clmdb_env *env) {
 }
 
 const char *clmdb_error_text(int error) {
+    if (error == CLMDB_BAD_SEAL) return "a row does not match its checksum";
     // mdb_strerror takes errno values positive and LMDB's own negative.
     const char *text = mdb_strerror(error < 0 && error > -4096 ? -error : error);
     return text != NULL ? text : "unknown error";

@@ -81,6 +81,10 @@ public enum ServerLog: Sendable {
     case upgrade(String)
     case connectRefused(String)
     case commitFailed(String)
+    /// The disk takes commits again.
+    case commitsAgain
+    /// Something committed was not what it must be; `xid` is 0 outside of requests.
+    case damage(String, opcode: String, xid: UInt64)
     case fault(String)
     /// A deliberate fault was done to one request.
     case injected(String)

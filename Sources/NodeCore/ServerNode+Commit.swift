@@ -4,7 +4,7 @@ import LNetCore
 import PtlRPCCore
 import StorageCore
 import UpgradeCore
-import WireFormat
+public import WireFormat
 
 /// Updates on their way to disk, and what waits for them to arrive there.
 extension ServerNode {
@@ -64,6 +64,10 @@ extension ServerNode {
     public mutating func committed(_ group: UInt64, now: Ticks) {
         guard store != nil else { return }
         store!.committed(group)
+        if diskRefusal != nil {
+            diskRefusal = nil
+            log(.commitsAgain)
+        }
         if let runGroup, runGroup <= group { isRunCommitted = true }
         rpc.lastCommitted = Transno(rawValue: store!.lastCommittedTransno)
         while let first = afterGroup.first, first.group <= group {
@@ -75,8 +79,12 @@ extension ServerNode {
         takeGroup(now: now)
     }
 
-    /// The disk refuses: what was acknowledged stays in memory and with the clients.
-    public mutating func commitFailed(_ reason: String, now: Ticks) {
+    /// The disk refuses: what was acknowledged stays in memory and with the clients, and new
+    /// updates are refused with `status` until a commit succeeds.
+    public mutating func commitFailed(
+        _ reason: String, status: Status = .ioError, now: Ticks
+    ) {
+        diskRefusal = status
         log(.commitFailed(reason))
         let holdsRecord = (afterGroup.map(\.1) + [afterOpenGroup]).joined().contains {
             if case .record = $0 { true } else { false }

@@ -92,6 +92,7 @@ extension ServerNode {
         for key in RPCServer.replyKeys(of: export) where store.read(.replyData, key) != nil {
             transaction.delete(.replyData, key: key)
         }
+        noteDamage("the removal of a client")
         apply(&transaction, now: now)
     }
 
@@ -143,12 +144,14 @@ extension ServerNode {
                 into: &transaction)
             service = .metadata(metadata)
             guard case .reply(let status, let body) = result else { return }
+            if meetsDamage(request, now: now) { return }
             reply(request, status, body, now: now)
         case .object(let object):
             guard
                 case .reply(let status, let body) = object.execute(
                     request.body, in: store, into: &transaction)
             else { return }
+            if meetsDamage(request, now: now) { return }
             reply(request, status, body, now: now)
         }
         precondition(transaction.isEmpty, "a request that reads writes nothing")
@@ -171,6 +174,7 @@ extension ServerNode {
         case .leaveForNext:
             return leaveForNext(request)
         }
+        if refusesForDisk(request, kind, now: now) { return }
         switch request.body {
         case .objectCreate, .objectDestroy: commitsFirst = true
         default: break
@@ -203,6 +207,7 @@ extension ServerNode {
                 replyBody = resultBody
             }
         }
+        if meetsDamage(request, now: now) { return }
         guard !status.isError else {
             rpc.reply(
                 request.token, status: status, trailer: upgrade.trailer(for: request.export),

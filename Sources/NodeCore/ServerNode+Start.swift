@@ -30,6 +30,9 @@ extension ServerNode {
         let committed = Self.number(box.read(.meta, Self.transnoKey)) ?? 0
         let lastRun = Self.lastRun(in: box)
         let record = Self.cleanRecord(in: box)
+        if let damage = box.takeDamage() {
+            throw Self.refusal(damage, of: configuration.targetName)
+        }
         let decision = StartGate.decide(
             lastRun: lastRun, cleanRecord: record?.record, ownVersions: configuration.versions,
             ownFormats: Self.storeFormat...Self.storeFormat, isForced: configuration.isForced)
@@ -56,6 +59,9 @@ extension ServerNode {
             try startClean(record, now: now)
         case .recover:
             try startRecovering(now: now)
+        }
+        if let damage = box.takeDamage() {
+            throw Self.refusal(damage, of: configuration.targetName)
         }
         pump(now: now)
         takeGroup(now: now)

@@ -91,6 +91,11 @@ public struct ServerNode {
     var preparedAt: Ticks?
     var committedAt: Ticks?
     var evictionCount: UInt64 = 0
+    /// Requests and other work that met damage in the store.
+    var damageCount: UInt64 = 0
+    /// What new updates are refused with while commits fail; nil while all is well.
+    var diskRefusal: Status?
+    var diskRefusalCount: UInt64 = 0
     var wall: Timestamp = .zero
     var faultCounter: UInt64 = 0
     var isRecovering = false

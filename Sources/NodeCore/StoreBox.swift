@@ -17,4 +17,6 @@ public final class StoreBox: CommittedStore {
     public func readObject(_ id: ObjectID, offset: UInt64, count: Int) -> [UInt8] {
         base.readObject(id, offset: offset, count: count)
     }
+
+    public func takeDamage() -> StoreDamage? { base.takeDamage() }
 }

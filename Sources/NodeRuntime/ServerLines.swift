@@ -21,6 +21,9 @@ extension ServerLog {
         case .upgrade(let text): text
         case .connectRefused(let text): "refused a connect of \(text)"
         case .commitFailed(let text): "a commit failed: \(text)"
+        case .commitsAgain: "commits succeed again"
+        case .damage(let text, let opcode, let xid):
+            "damaged store: \(text); met by \(opcode)" + (xid == 0 ? "" : " \(xid)")
         case .fault(let text): text
         case .injected(let text): "deliberate fault: \(text)"
         }

@@ -106,7 +106,9 @@ struct ServerNodes: ~Copyable, NodeSet {
                 node.committed(store.refresh(), now: moment.now)
                 submitWaiting()
             case .failed(_, let error):
-                node.commitFailed("\(error)", now: moment.now)
+                var status = Status.ioError
+                if case .full = error { status = .noSpace }
+                node.commitFailed("\(error)", status: status, now: moment.now)
                 retryAt = moment.now + Self.retryTime
             }
         case .store(let handover):

@@ -53,6 +53,8 @@ public final class SimulatedDisk: CommittedStore {
         return contents.readObject(id, offset: offset, count: count)
     }
 
+    public func takeDamage() -> StoreDamage? { contents.takeDamage() }
+
     /// Bytes that a group wrote over committed ones, in place, before a crash: some of its object
     /// writes, cut to the committed length. The records still say what they said.
     func tear(_ group: CommitGroup, _ random: inout SplitMix64) {

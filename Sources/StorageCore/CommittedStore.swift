@@ -13,4 +13,8 @@ public protocol CommittedStore: AnyObject {
     /// The committed bytes of an object from `offset` on: at most `count`, fewer at its end, none
     /// where there is no such object.
     func readObject(_ id: ObjectID, offset: UInt64, count: Int) -> [UInt8]
+
+    /// The first damage that reads have met since the last call, and nil afterwards. Whoever acts
+    /// upon what was read asks first.
+    func takeDamage() -> StoreDamage?
 }

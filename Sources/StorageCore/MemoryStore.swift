@@ -14,6 +14,12 @@ public final class MemoryStore: CommittedStore {
     private var objects = SortedMap<ObjectID, Object>()
     /// Groups committed so far.
     public private(set) var commitCount = 0
+    // Looked up and never iterated. A damaged thing heals when it is written anew.
+    private var damagedRows: [Set<[UInt8]>] = Array(repeating: [], count: Table.count)
+    private var damagedBlocks: [ObjectID: Set<UInt64>] = [:]
+    private var damage: StoreDamage?
+    /// Objects are damaged by the block, as a `DiskStore` has a checksum for each.
+    public static let blockByteCount: UInt64 = 4096
 
     public init() { tables = Array(repeating: SortedMap(), count: Table.count) }
 
@@ -21,13 +27,19 @@ public final class MemoryStore: CommittedStore {
         tables = other.tables
         objects = other.objects
         commitCount = other.commitCount
+        damagedRows = other.damagedRows
+        damagedBlocks = other.damagedBlocks
     }
 
     /// An independent store with the same contents. Cheap: memory is shared until written.
     public func copy() -> MemoryStore { MemoryStore(of: self) }
 
     public func read(_ table: Table, _ key: [UInt8]) -> [UInt8]? {
-        tables[Int(table.rawValue)].value(TableKey(key))
+        if damagedRows[Int(table.rawValue)].contains(key) {
+            note(.row(table, key: key))
+            return nil
+        }
+        return tables[Int(table.rawValue)].value(TableKey(key))
     }
 
     public func scan(
@@ -37,8 +49,12 @@ public final class MemoryStore: CommittedStore {
         var position = entries.lowerBound(TableKey(from))
         while !entries.isEnd(position) {
             let entry = entries[position]
-            guard visit(entry.key.bytes, entry.value) else { return }
             position = entries.next(position)
+            if damagedRows[Int(table.rawValue)].contains(entry.key.bytes) {
+                note(.row(table, key: entry.key.bytes))
+                continue
+            }
+            guard visit(entry.key.bytes, entry.value) else { return }
         }
     }
 
@@ -47,7 +63,48 @@ public final class MemoryStore: CommittedStore {
         var bytes = [UInt8](
             repeating: 0, count: Int(min(UInt64(count), object.length - offset)))
         object.extents.paint(&bytes, offset: offset)
+        if let blocks = damagedBlocks[id], !bytes.isEmpty {
+            let last = (offset + UInt64(bytes.count) - 1) / Self.blockByteCount
+            for block in offset / Self.blockByteCount...last where blocks.contains(block) {
+                note(.object(id, offset: block * Self.blockByteCount))
+                return [UInt8](repeating: 0, count: bytes.count)
+            }
+        }
         return bytes
+    }
+
+    // MARK: Damage
+
+    public func takeDamage() -> StoreDamage? {
+        defer { damage = nil }
+        return damage
+    }
+
+    private func note(_ damage: StoreDamage) { if self.damage == nil { self.damage = damage } }
+
+    /// Makes a row unreadable, as a flipped bit makes one of a `DiskStore`. False where there is
+    /// no such row.
+    @discardableResult
+    public func damageRow(_ table: Table, _ key: [UInt8]) -> Bool {
+        guard tables[Int(table.rawValue)].value(TableKey(key)) != nil else { return false }
+        damagedRows[Int(table.rawValue)].insert(key)
+        return true
+    }
+
+    /// Makes the block that holds `offset` unreadable. False where the object does not reach it.
+    @discardableResult
+    public func damageObject(_ id: ObjectID, at offset: UInt64) -> Bool {
+        guard let object = objects.value(id), object.length > offset else { return false }
+        damagedBlocks[id, default: []].insert(offset / Self.blockByteCount)
+        return true
+    }
+
+    private func healBlocks(of id: ObjectID, _ offset: UInt64, _ count: Int) {
+        guard !damagedBlocks.isEmpty, damagedBlocks[id] != nil else { return }
+        // Only blocks that are written whole: of others the rest is still wrong.
+        let first = (offset + Self.blockByteCount - 1) / Self.blockByteCount
+        let end = (offset + UInt64(count)) / Self.blockByteCount
+        if first < end { for block in first..<end { damagedBlocks[id]?.remove(block) } }
     }
 
     /// The number of committed rows of a table.
@@ -62,10 +119,13 @@ public final class MemoryStore: CommittedStore {
         for operation in group.operations {
             switch operation {
             case .put(let table, let key, let value):
+                damagedRows[Int(table.rawValue)].remove(key)
                 tables[Int(table.rawValue)].set(TableKey(key), value)
             case .delete(let table, let key):
+                damagedRows[Int(table.rawValue)].remove(key)
                 tables[Int(table.rawValue)].removeIf(TableKey(key)) { _ in true }
             case .writeObject(let id, let offset, let bytes):
+                healBlocks(of: id, offset, bytes.count)
                 objects.update(id, inserting: Object()) {
                     $0.extents.write(bytes, at: offset, group: 0)
                     $0.length = max($0.length, $0.extents.end)
@@ -77,6 +137,7 @@ public final class MemoryStore: CommittedStore {
                     return false
                 }
             case .removeObject(let id):
+                damagedBlocks[id] = nil
                 objects.removeIf(id) { _ in true }
             }
         }

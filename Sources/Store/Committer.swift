@@ -27,15 +27,16 @@ struct CommitCosts {
 
 /// Makes groups durable. Owned by one thread.
 ///
-/// 1. Object bytes are written to their files: in place, or to a new incarnation. 2. They are
-/// synced. 3. One LMDB transaction commits the tables, the file records and the clean-up work.
-/// 4. The clean-up is done: files without a record go, cut-off ranges become holes.
+/// 1. Object bytes are written to their files: behind their committed ends, or to a new
+/// incarnation. 2. They are synced. 3. One LMDB transaction commits the tables, the file records,
+/// the checksums and the clean-up work, which holds the bytes that go over committed ones. 4. The
+/// clean-up is done: files without a record go, cut-off ranges become holes, bytes are written over.
 /// The article `Store` says what a crash leaves at each point.
 final class Committer {
     /// Up to here each file is synced alone; above it one syncfs is cheaper.
     private static let singleSyncsMax = 16
 
-    private struct Change {
+    struct Change {
         var extents = ExtentMap()
         /// The smallest size that the object was cut to.
         var limit = UInt64.max
@@ -46,15 +47,17 @@ final class Committer {
         }
     }
 
-    private let layout: Layout
+    let layout: Layout
     private let environment: Environment
-    private let tables: StoreTables
-    private let files: ObjectFiles
+    let tables: StoreTables
+    let files: ObjectFiles
     private let fault: (@Sendable (CommitStep) -> Int32)?
     /// Committed and not done.
     private var pending: [Cleanup] = []
     /// Done; the next transaction deletes their records, before anything can write there again.
     private var doneKeys: [[UInt8]] = []
+    /// Files that clean-up wrote to: on the disk before their records go.
+    private var unsynced: [FileID] = []
 
     init(
         layout: Layout, environment: Environment, tables: StoreTables, descriptorsMax: Int,
@@ -74,8 +77,9 @@ final class Committer {
         try mappingFailures {
             let reader = try environment.beginRead()
             var isDamaged = false
-            try reader.scan(tables.cleanup, from: []) { key, value in
-                guard let cleanup = Cleanup(key: key, value: value) else {
+            try reader.scan(tables.cleanup, from: []) { key, row in
+                guard case .sound(let value) = row, let cleanup = Cleanup(key: key, value: value)
+                else {
                     isDamaged = true
                     return false
                 }
@@ -99,7 +103,7 @@ final class Committer {
         try mappingFailures {
             let transaction = try environment.beginWrite()
             // Numbers commits over all runs: a new file's incarnation.
-            let row = try transaction.get(tables.identity, StoreIdentity.commitsKey)
+            let row = try transaction.get(tables.counters, StoreIdentity.commitsKey)
             let number = row.map { $0.count == 8 ? bigEndian($0, at: 0) + 1 : 1 } ?? 1
             let cleanups = try writeObjects(
                 changes(groups), in: transaction, number: number, cuts: &cuts, costs: &costs)
@@ -109,11 +113,12 @@ final class Committer {
             for cleanup in cleanups {
                 try transaction.put(tables.cleanup, cleanup.key, cleanup.value)
             }
-            try transaction.put(tables.identity, StoreIdentity.commitsKey, bigEndian(number))
+            try transaction.put(tables.counters, StoreIdentity.commitsKey, bigEndian(number))
             try check(.committingDatabase, layout.database)
             try transaction.commit()
             costs.databaseNanoseconds = monotonicNanoseconds() - start
             doneKeys.removeAll()
+            unsynced.removeAll()
             pending = cleanups
         }
         for cut in cuts {
@@ -137,7 +142,7 @@ final class Committer {
                     try fileCall(path) { () throws(FileError) in try File.remove(path) }
                 case .zero(let ranges):
                     try fileCall(path) { () throws(FileError) in
-                        let file = try files.open(cleanup.file)
+                        let file = try files.openOrMake(cleanup.file)
                         for range in ranges {
                             try file.zero(
                                 offset: range.lowerBound,
@@ -145,6 +150,16 @@ final class Committer {
                         }
                         try file.syncData()
                     }
+                case .write(_, let pieces):
+                    try fileCall(path) { () throws(FileError) in
+                        let file = try files.openOrMake(cleanup.file)
+                        for piece in pieces {
+                            try file.write(
+                                piece.bytes, start: 0, count: piece.bytes.count,
+                                offset: piece.offset)
+                        }
+                    }
+                    if unsynced.last != cleanup.file { unsynced.append(cleanup.file) }
                 }
             } catch {
                 throw .cleanupFailed(error)
@@ -194,13 +209,13 @@ final class Committer {
     }
 
     /// Writes and syncs object bytes and puts the records that will name them. Nothing that a
-    /// committed record names is cut off, emptied or removed here.
+    /// committed record names is cut off, emptied, removed or (from format 2 on) written over here.
     private func writeObjects(
         _ changes: SortedMap<ObjectID, Change>, in transaction: borrowing WriteTransaction,
         number: UInt64, cuts: inout [(file: FileID, size: UInt64)], costs: inout CommitCosts
     ) throws -> [Cleanup] {
         var cleanups: [Cleanup] = []
-        var written: [FileID] = []
+        var written = unsynced
         var directories: [String] = []
         var position = changes.startPosition
         while !changes.isEnd(position) {
@@ -220,28 +235,35 @@ final class Committer {
                     cleanups.append(
                         Cleanup(
                             file: FileID(object: id, incarnation: old.incarnation), work: .remove))
+                    try dropSums(id, in: transaction)
                 }
                 guard !change.extents.isEmpty else {
                     if old != nil { try transaction.delete(tables.files, id.key) }
                     continue
                 }
                 let file = FileID(object: id, incarnation: number)
-                try write(change.extents, to: file, endingAt: nil, &costs)
+                try write(change.extents.extents, to: file, endingAt: nil, &costs)
                 written.append(file)
                 directories.append(layout.objectDirectory(of: file))
                 let record = FileRecord(incarnation: number, length: change.extents.end)
                 try transaction.put(tables.files, id.key, record.bytes)
+                try putSums(id, change.extents, length: record.length, in: transaction)
                 continue
             }
             let file = FileID(object: id, incarnation: old.incarnation)
             let kept = min(old.length, change.limit)
             let length = max(kept, change.extents.end)
             if !change.extents.isEmpty {
-                try write(change.extents, to: file, endingAt: old.length, &costs)
-                written.append(file)
+                let (direct, over) = split(change.extents, at: old.length)
+                if !direct.isEmpty {
+                    try write(direct, to: file, endingAt: old.length, &costs)
+                    written.append(file)
+                }
+                cleanups += Self.rewrites(over, of: file)
                 let holes = change.extents.holes(in: kept..<min(old.length, length))
                 if !holes.isEmpty { cleanups.append(Cleanup(file: file, work: .zero(holes))) }
             }
+            try changeSums(id, change, from: old, kept: kept, length: length, in: transaction)
             if length < old.length { cuts.append((file, length)) }
             if length != old.length {
                 let record = FileRecord(incarnation: old.incarnation, length: length)
@@ -252,9 +274,66 @@ final class Committer {
         return cleanups
     }
 
+    /// The extents that may go to the file before the commit, and those that go over committed
+    /// bytes and must not. Format 1 has no records for the latter and writes them in place.
+    private func split(
+        _ extents: ExtentMap, at end: UInt64
+    ) -> (direct: [ExtentMap.Extent], over: [ExtentMap.Extent]) {
+        guard tables.sums != nil else { return (extents.extents, []) }
+        var direct: [ExtentMap.Extent] = []
+        var over: [ExtentMap.Extent] = []
+        for extent in extents.extents {
+            if extent.offset >= end {
+                direct.append(extent)
+            } else if extent.end <= end {
+                over.append(extent)
+            } else {
+                let cut = Int(end - extent.offset)
+                var (below, behind) = (extent, extent)
+                below.count = cut
+                behind.offset = end
+                behind.start += cut
+                behind.count -= cut
+                over.append(below)
+                direct.append(behind)
+            }
+        }
+        return (direct, over)
+    }
+
+    /// Records of bytes that go over committed ones, none larger than `pieceBytesMax`.
+    private static func rewrites(_ extents: [ExtentMap.Extent], of file: FileID) -> [Cleanup] {
+        var cleanups: [Cleanup] = []
+        var pieces: [Cleanup.Piece] = []
+        var byteCount = 0
+        func flush() {
+            guard !pieces.isEmpty else { return }
+            cleanups.append(
+                Cleanup(file: file, work: .write(part: UInt64(cleanups.count), pieces)))
+            pieces = []
+            byteCount = 0
+        }
+        for extent in extents {
+            var done = 0
+            while done < extent.count {
+                let count = min(extent.count - done, Cleanup.pieceBytesMax - byteCount)
+                let start = extent.start + done
+                pieces.append(
+                    Cleanup.Piece(
+                        offset: extent.offset + UInt64(done),
+                        bytes: Array(extent.bytes[start..<(start + count)])))
+                done += count
+                byteCount += count
+                if byteCount == Cleanup.pieceBytesMax { flush() }
+            }
+        }
+        flush()
+        return cleanups
+    }
+
     /// Writes extents to a file: a new one, or one whose record ends at `recordEnd`.
     private func write(
-        _ extents: ExtentMap, to id: FileID, endingAt recordEnd: UInt64?,
+        _ extents: [ExtentMap.Extent], to id: FileID, endingAt recordEnd: UInt64?,
         _ costs: inout CommitCosts
     ) throws(StoreError) {
         let path = layout.path(id)
@@ -262,20 +341,21 @@ final class Committer {
         let bytes = try fileCall(path) { () throws(FileError) -> UInt64 in
             let file: File
             if let recordEnd {
-                file = try files.open(id)
+                file = tables.sums == nil ? try files.open(id) : try files.openOrMake(id)
                 let size = try file.size()
-                guard size >= recordEnd else {
+                if tables.sums == nil, size < recordEnd {
                     throw FileError(code: -EIO, call: "a record longer than the file: write")
                 }
                 // What a commit that never came about left behind the end must not come to light
-                // between the end and what is written now.
-                if size > recordEnd { try file.truncate(to: recordEnd) }
+                // between the end and what is written now. A file that lost its end gets zeros,
+                // which its checksums go on to refuse.
+                if size != recordEnd { try file.truncate(to: recordEnd) }
             } else {
                 // A commit of this number that never came about may have left a file.
                 file = try files.open(id, alsoFlags: O_CREAT | O_TRUNC)
             }
             var count: UInt64 = 0
-            for extent in extents.extents {
+            for extent in extents {
                 try file.write(
                     extent.bytes, start: extent.start, count: extent.count, offset: extent.offset)
                 count += UInt64(extent.count)
@@ -321,7 +401,7 @@ final class Committer {
         throw StoreError(code: code, path: path, call: "\(step)")
     }
 
-    private func fileCall<R>(
+    func fileCall<R>(
         _ path: String, _ body: () throws(FileError) -> R
     ) throws(StoreError) -> R {
         do {

@@ -7,6 +7,14 @@ public import StorageCore
 /// One thread owns it, its loop: it reads the snapshot taken by the last `refresh()`, submits
 /// groups, and calls `refresh()` for every `CommitEvent`. Commits happen on a thread of their own.
 public final class DiskStore: CommittedStore {
+    /// When to read every page of the database at the start: time for certainty.
+    public enum Verification: Sendable {
+        /// Unless the last server left a clean record, whose restart nobody should wait for.
+        case whenUnclean
+        case always
+        case never
+    }
+
     /// What may be chosen about a store. The defaults are for production.
     public struct Options: Sendable {
         /// Address space reserved for the database at first; the file itself grows as it is used.
@@ -15,6 +23,8 @@ public final class DiskStore: CommittedStore {
         public var queueMax = 8
         /// Object files kept open by the loop for reading, and by the commit thread for writing.
         public var descriptorsMax = 512
+        /// When every page of the database is read before it is used.
+        public var verification = Verification.whenUnclean
         package var supportedFormat = StoreIdentity.currentFormat
         package var newStoreFormat = StoreIdentity.currentFormat
         package var newStoreFeatures: UInt64 = 0
@@ -38,6 +48,9 @@ public final class DiskStore: CommittedStore {
     private var reader: ReadTransaction?
     private var seenGroup: UInt64 = 0
     private var scanDepth = 0
+    private var damage: StoreDamage?
+    /// Reads that met damage since the store was opened.
+    public private(set) var damageCount: UInt64 = 0
 
     init(
         _ opened: OpenedStore, lock: StoreLock, options: Options,
@@ -105,7 +118,8 @@ public final class DiskStore: CommittedStore {
         do {
             return try snapshot.get(tables[table], key)
         } catch {
-            failStop(StoreError(code: error.code, path: layout.database, call: "a read"))
+            note(error.code == CLMDB_BAD_SEAL ? .row(table, key: key) : damage(table, error))
+            return nil
         }
     }
 
@@ -115,35 +129,101 @@ public final class DiskStore: CommittedStore {
         scanDepth += 1
         defer { scanDepth -= 1 }
         do {
-            try snapshot.scan(tables[table], from: from, visit)
+            try snapshot.scan(tables[table], from: from) { key, row in
+                switch row {
+                case .sound(let value):
+                    return visit(key, value)
+                case .damaged:
+                    note(.row(table, key: key))
+                    return true
+                }
+            }
         } catch {
-            failStop(StoreError(code: error.code, path: layout.database, call: "a read"))
+            note(damage(table, error))
         }
     }
 
     public func readObject(_ id: ObjectID, offset: UInt64, count: Int) -> [UInt8] {
+        guard count > 0 else { return [] }
         do {
-            guard let row = try snapshot.get(tables.files, id.key) else { return [] }
-            guard let record = FileRecord(row) else {
-                failStop(
-                    .corrupt(path: layout.database, detail: "the file record of \(id) is no record")
-                )
-            }
-            guard record.length > offset, count > 0 else { return [] }
+            let view = ObjectView(reader: snapshot, tables: tables)
+            guard let record = try view.record(id), record.length > offset else { return [] }
             let wanted = Int(min(UInt64(count), record.length - offset))
-            return readFile(
-                FileID(object: id, incarnation: record.incarnation), offset, wanted)
+            let range = ObjectView.blocks(around: offset, count: wanted, length: record.length)
+            let file = FileID(object: id, incarnation: record.incarnation)
+            if let bytes = try? files.open(file).readPadded(range),
+                view.firstDamage(id, bytes, offset: range.lowerBound) == nil
+            {
+                return Self.part(bytes, of: range, offset, wanted)
+            }
         } catch {
-            failStop(StoreError(code: error.code, path: layout.database, call: "a read"))
+            // The second look says what it is.
         }
+        return readAgain(id, offset: offset, count: count)
     }
 
-    private func readFile(_ id: FileID, _ offset: UInt64, _ count: Int) -> [UInt8] {
-        do {
-            return try files.open(id).read(offset: offset, count: count)
-        } catch {
-            failStop(error.at(layout.path(id)))
+    private static func part(
+        _ bytes: [UInt8], of range: Range<UInt64>, _ offset: UInt64, _ count: Int
+    ) -> [UInt8] {
+        if range.lowerBound == offset, bytes.count == count { return bytes }
+        let start = Int(offset - range.lowerBound)
+        return Array(bytes[start..<min(start + count, bytes.count)])
+    }
+
+    /// The second look at bytes that are not what the loop's snapshot says: the commit thread may
+    /// be a commit or two ahead of it in the files. Sums, length and the work that is recorded and
+    /// perhaps not done are taken from the latest commit; where that does not fit either, and no
+    /// commit came in between, the object is damaged. What the overlay holds is laid over the
+    /// result, so that the later bytes never show.
+    private func readAgain(_ id: ObjectID, offset: UInt64, count: Int) -> [UInt8] {
+        var verdict = StoreDamage.object(id, offset: offset)
+        var wanted = count
+        for _ in 0..<64 {
+            do {
+                let before = try environment.info().last_txn
+                let view = ObjectView(reader: try environment.beginRead(), tables: tables)
+                guard let record = try view.record(id), record.length > offset else { return [] }
+                wanted = Int(min(UInt64(count), record.length - offset))
+                let range = ObjectView.blocks(
+                    around: offset, count: wanted, length: record.length)
+                let file = FileID(object: id, incarnation: record.incarnation)
+                do {
+                    var bytes = try files.open(file).readPadded(range)
+                    for cleanup in try view.pending(file) {
+                        cleanup.paint(&bytes, offset: range.lowerBound)
+                    }
+                    guard let damaged = view.firstDamage(id, bytes, offset: range.lowerBound)
+                    else { return Self.part(bytes, of: range, offset, wanted) }
+                    verdict = .object(id, offset: damaged)
+                } catch let error as FileError {
+                    verdict =
+                        error.code == -ENOENT
+                        ? .object(id, offset: range.lowerBound)
+                        : .unreadable(id, offset: range.lowerBound, code: error.code)
+                }
+                if try environment.info().last_txn == before { break }
+            } catch {
+                break
+            }
         }
+        note(verdict)
+        return [UInt8](repeating: 0, count: min(wanted, count))
+    }
+
+    // MARK: Damage
+
+    public func takeDamage() -> StoreDamage? {
+        defer { damage = nil }
+        return damage
+    }
+
+    private func note(_ damage: StoreDamage) {
+        damageCount += 1
+        if self.damage == nil { self.damage = damage }
+    }
+
+    private func damage(_ table: Table, _ error: DatabaseError) -> StoreDamage {
+        .table(table, detail: StoreError.text(error.code))
     }
 
     private var snapshot: ReadTransaction {
@@ -151,8 +231,7 @@ public final class DiskStore: CommittedStore {
         return reader
     }
 
-    /// A disk that does not give back what is committed: to go on would be to answer clients with
-    /// zeros. The partner, or a restart, reads it again.
+    /// Without a snapshot there is nothing to serve. The partner, or a restart, tries again.
     private func failStop(_ error: StoreError) -> Never {
         fatalError("\(error)")
     }

@@ -5,6 +5,13 @@ struct DatabaseError: Error {
     var code: Int32
 }
 
+/// A table of an environment: LMDB's number for it, and how its rows are sealed.
+struct TableHandle: Sendable, BitwiseCopyable {
+    var number: UInt32
+    /// Where the checksum of a row begins; nil where rows have none.
+    var seed: UInt32?
+}
+
 /// An LMDB environment: one file with all tables. Safe to use from several threads.
 @safe
 final class Environment: @unchecked Sendable {
@@ -56,14 +63,19 @@ final class Environment: @unchecked Sendable {
     }
 }
 
-/// Lookup of a key in any transaction, copied out of the map.
+/// Lookup of a key in any transaction, copied out of the map. Throws `CLMDB_BAD_SEAL` for a row
+/// that is not what was put.
 private func find(
-    _ transaction: OpaquePointer, _ table: UInt32, _ key: [UInt8]
+    _ transaction: OpaquePointer, _ table: TableHandle, _ key: [UInt8]
 ) throws(DatabaseError) -> [UInt8]? {
     var value = unsafe clmdb_bytes()
     let result = unsafe key.withUnsafeBytes { key in
-        // SAFETY: LMDB reads `key.count` bytes during the call.
-        unsafe clmdb_get(transaction, table, key.baseAddress, key.count, &value)
+        // SAFETY: LMDB reads `key.count` bytes during the call, and the value stays in the map.
+        let found = unsafe clmdb_get(
+            transaction, table.number, key.baseAddress, key.count, &value)
+        guard found == 1, let seed = table.seed else { return found }
+        let refusal = unsafe clmdb_check_seal(key.baseAddress, key.count, &value, seed)
+        return refusal == 0 ? found : refusal
     }
     if result < 0 { throw DatabaseError(code: result) }
     return result == 1 ? unsafe copy(value) : nil
@@ -72,6 +84,41 @@ private func find(
 /// SAFETY: the caller's transaction has neither ended nor written since it gave `bytes`.
 private func copy(_ bytes: clmdb_bytes) -> [UInt8] {
     unsafe [UInt8](UnsafeRawBufferPointer(start: bytes.data, count: bytes.size))
+}
+
+/// What a scan does about a row.
+enum ScannedRow {
+    case sound(value: [UInt8])
+    /// Its checksum is not that of its key and value.
+    case damaged
+}
+
+/// Visits rows from `from` on in ascending order until `visit` returns false.
+private func walk(
+    _ transaction: OpaquePointer, _ table: TableHandle, from: [UInt8],
+    _ visit: (_ key: [UInt8], _ row: ScannedRow) -> Bool
+) throws(DatabaseError) {
+    var opened: OpaquePointer?
+    var result = unsafe clmdb_cursor_open(transaction, table.number, &opened)
+    guard result == 0, let cursor = unsafe opened else { throw DatabaseError(code: result) }
+    defer { unsafe clmdb_cursor_close(cursor) }
+    var key = unsafe clmdb_bytes()
+    var value = unsafe clmdb_bytes()
+    result = unsafe from.withUnsafeBytes { from in
+        // SAFETY: LMDB reads `from.count` bytes during the call.
+        unsafe clmdb_cursor_seek(cursor, from.baseAddress, from.count, &key, &value)
+    }
+    while result == 1 {
+        var isSound = true
+        if let seed = table.seed {
+            isSound = unsafe clmdb_check_seal(key.data, key.size, &value, seed) == 0
+        }
+        guard unsafe visit(copy(key), isSound ? .sound(value: copy(value)) : .damaged) else {
+            return
+        }
+        result = unsafe clmdb_cursor_next(cursor, &key, &value)
+    }
+    if result < 0 { throw DatabaseError(code: result) }
 }
 
 /// A snapshot. Used by one thread at a time.
@@ -102,28 +149,14 @@ final class ReadTransaction {
         return table
     }
 
-    func get(_ table: UInt32, _ key: [UInt8]) throws(DatabaseError) -> [UInt8]? {
+    func get(_ table: TableHandle, _ key: [UInt8]) throws(DatabaseError) -> [UInt8]? {
         try unsafe find(handle, table, key)
     }
 
     func scan(
-        _ table: UInt32, from: [UInt8], _ visit: ([UInt8], [UInt8]) -> Bool
+        _ table: TableHandle, from: [UInt8], _ visit: (_ key: [UInt8], _ row: ScannedRow) -> Bool
     ) throws(DatabaseError) {
-        var opened: OpaquePointer?
-        var result = unsafe clmdb_cursor_open(handle, table, &opened)
-        guard result == 0, let cursor = unsafe opened else { throw DatabaseError(code: result) }
-        defer { unsafe clmdb_cursor_close(cursor) }
-        var key = unsafe clmdb_bytes()
-        var value = unsafe clmdb_bytes()
-        result = unsafe from.withUnsafeBytes { from in
-            // SAFETY: LMDB reads `from.count` bytes during the call.
-            unsafe clmdb_cursor_seek(cursor, from.baseAddress, from.count, &key, &value)
-        }
-        while result == 1 {
-            guard unsafe visit(copy(key), copy(value)) else { return }
-            result = unsafe clmdb_cursor_next(cursor, &key, &value)
-        }
-        if result < 0 { throw DatabaseError(code: result) }
+        try unsafe walk(handle, table, from: from, visit)
     }
 }
 
@@ -152,25 +185,41 @@ struct WriteTransaction: ~Copyable {
         return table
     }
 
-    func get(_ table: UInt32, _ key: [UInt8]) throws(DatabaseError) -> [UInt8]? {
+    func get(_ table: TableHandle, _ key: [UInt8]) throws(DatabaseError) -> [UInt8]? {
         try unsafe find(handle, table, key)
     }
 
-    func put(_ table: UInt32, _ key: [UInt8], _ value: [UInt8]) throws(DatabaseError) {
+    /// Nothing may be written during the scan.
+    func scan(
+        _ table: TableHandle, from: [UInt8], _ visit: (_ key: [UInt8], _ row: ScannedRow) -> Bool
+    ) throws(DatabaseError) {
+        try unsafe walk(handle, table, from: from, visit)
+    }
+
+    func put(
+        _ table: TableHandle, _ key: [UInt8], _ value: [UInt8]
+    ) throws(DatabaseError) {
         let result = unsafe key.withUnsafeBytes { key in
             unsafe value.withUnsafeBytes { value in
                 // SAFETY: LMDB reads both during the call and copies them into its pages.
-                unsafe clmdb_put(
-                    handle, table, key.baseAddress, key.count, value.baseAddress, value.count)
+                if let seed = table.seed {
+                    unsafe clmdb_put_sealed(
+                        handle, table.number, key.baseAddress, key.count, value.baseAddress,
+                        value.count, seed)
+                } else {
+                    unsafe clmdb_put(
+                        handle, table.number, key.baseAddress, key.count, value.baseAddress,
+                        value.count)
+                }
             }
         }
         if result != 0 { throw DatabaseError(code: result) }
     }
 
-    func delete(_ table: UInt32, _ key: [UInt8]) throws(DatabaseError) {
+    func delete(_ table: TableHandle, _ key: [UInt8]) throws(DatabaseError) {
         let result = unsafe key.withUnsafeBytes { key in
             // SAFETY: LMDB reads `key.count` bytes during the call.
-            unsafe clmdb_del(handle, table, key.baseAddress, key.count)
+            unsafe clmdb_del(handle, table.number, key.baseAddress, key.count)
         }
         if result < 0 { throw DatabaseError(code: result) }
     }

@@ -148,6 +148,21 @@ struct File: Sendable {
         if unsafe unlink(path) != 0, errno != ENOENT { throw .last("unlink") }
     }
 
+    /// Names of what stands in a directory, in no order.
+    static func entries(of path: String) throws(FileError) -> [String] {
+        guard let directory = unsafe opendir(path) else { throw .last("opendir") }
+        defer { unsafe closedir(directory) }
+        var names: [String] = []
+        // SAFETY: the entry lives until the next call of readdir, and its name is terminated.
+        while let entry = unsafe readdir(directory) {
+            let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { name in
+                unsafe String(cString: UnsafeRawPointer(name).assumingMemoryBound(to: CChar.self))
+            }
+            if name != ".", name != ".." { names.append(name) }
+        }
+        return names
+    }
+
     /// Makes the entries of a directory durable.
     static func syncDirectory(_ path: String) throws(FileError) {
         let directory = try File(path, O_RDONLY | O_DIRECTORY)

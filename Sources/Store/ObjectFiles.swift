@@ -85,6 +85,16 @@ final class ObjectFiles {
         return file
     }
 
+    /// The open file, made anew where it is gone: what it had is then missing by its checksums.
+    func openOrMake(_ id: FileID) throws(FileError) -> File {
+        do {
+            return try open(id)
+        } catch {
+            guard error.code == -ENOENT else { throw error }
+            return try open(id, alsoFlags: O_CREAT)
+        }
+    }
+
     /// Closes the file if it is open.
     func forget(_ id: FileID) {
         let index = index(id)

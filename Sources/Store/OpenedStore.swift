@@ -17,6 +17,7 @@ struct OpenedStore {
         let layout = Layout(directory: directory)
         self.layout = layout
         let databaseSize = try Self.databaseSize(layout, create: create)
+        if databaseSize > 0 { try Self.checkRoots(layout) }
         let environment = try Self.database(layout, size: databaseSize, options)
         self.environment = environment
         do throws(StoreError) {
@@ -25,6 +26,7 @@ struct OpenedStore {
             if let found {
                 try Self.check(found, layout, name: name, kind: kind, options)
                 try Self.checkObjectDirectories(layout)
+                try Self.verify(layout, environment, options.verification)
                 identity = found
             } else {
                 // A creation that never came to its end looks the same as none: begin anew.
@@ -34,7 +36,8 @@ struct OpenedStore {
                     kind: kind, created: UInt64(time(nil)))
                 try Self.makeObjectDirectories(layout)
             }
-            tables = try Self.tables(layout, environment, creating: found == nil ? identity : nil)
+            tables = try Self.tables(
+                layout, environment, identity, isNew: found == nil)
             if found == nil { try Self.fileCall(directory, File.syncDirectory) }
             committer = Committer(
                 layout: layout, environment: environment, tables: tables,
@@ -55,7 +58,7 @@ struct OpenedStore {
     }
 
     /// The size of the database file, 0 when it is still to be made.
-    private static func databaseSize(
+    static func databaseSize(
         _ layout: Layout, create: Bool
     ) throws(StoreError) -> UInt64 {
         let kind = try fileCall(layout.database, File.kind(of:))
@@ -78,7 +81,7 @@ struct OpenedStore {
         }
     }
 
-    private static func database(
+    static func database(
         _ layout: Layout, size: UInt64, _ options: DiskStore.Options
     ) throws(StoreError) -> Environment {
         do {
@@ -95,7 +98,7 @@ struct OpenedStore {
     /// A sound file can be shorter than its highest page, when that page was taken and given back
     /// within one transaction. So a short file is lengthened with zeros, which LMDB recognises as
     /// no pages of its own, and every page in use is read once.
-    private static func checkPages(
+    static func checkPages(
         _ layout: Layout, _ environment: Environment
     ) throws(StoreError) {
         let info: clmdb_info
@@ -123,13 +126,55 @@ struct OpenedStore {
         }
     }
 
+    /// Refuses a database whose root pages are not what LMDB writes, before LMDB believes them.
+    static func checkRoots(_ layout: Layout) throws(StoreError) {
+        let file = try fileCall(layout.database) { path throws(FileError) in
+            try File(path, O_RDONLY)
+        }
+        defer { file.close() }
+        do {
+            _ = try DatabaseRoots(file)
+        } catch {
+            throw error.at(layout.database)
+        }
+    }
+
+    /// Reads every page where that is wanted. A clean record stands in `reservations`; without one
+    /// the last server ended in some other way.
+    private static func verify(
+        _ layout: Layout, _ environment: Environment, _ wish: DiskStore.Verification
+    ) throws(StoreError) {
+        if wish == .never { return }
+        if wish == .whenUnclean {
+            var hasRecord = false
+            do throws(DatabaseError) {
+                let reader = try environment.beginRead()
+                if let table = try reader.openTable(StoreTables.name(.reservations)) {
+                    try reader.scan(TableHandle(number: table, seed: nil), from: []) { _, _ in
+                        hasRecord = true
+                        return false
+                    }
+                }
+            } catch {
+                throw StoreError(code: error.code, path: layout.database, call: "a read")
+            }
+            if hasRecord { return }
+        }
+        do {
+            try PageWalk.check(File(descriptor: environment.descriptor))
+        } catch {
+            throw error.at(layout.database)
+        }
+    }
+
     /// What the database says about itself; nil when it says nothing.
-    private static func identity(
+    static func identity(
         _ layout: Layout, _ environment: Environment
     ) throws(StoreError) -> StoreIdentity? {
         do {
             let reader = try environment.beginRead()
-            guard let table = try reader.openTable(StoreTables.identityName) else { return nil }
+            guard let number = try reader.openTable(StoreTables.identityName) else { return nil }
+            let table = TableHandle(number: number, seed: nil)
             var failure: DatabaseError?
             let identity = StoreIdentity { key in
                 do throws(DatabaseError) {
@@ -175,7 +220,7 @@ struct OpenedStore {
         }
     }
 
-    private static func checkObjectDirectories(_ layout: Layout) throws(StoreError) {
+    static func checkObjectDirectories(_ layout: Layout) throws(StoreError) {
         for byte in UInt8.min...UInt8.max {
             let path = layout.objectDirectory(byte)
             guard try fileCall(path, File.kind(of:)) == .directory else {
@@ -199,12 +244,12 @@ struct OpenedStore {
 
     /// Opens the tables and, for a new store, writes its identity: with that it exists.
     private static func tables(
-        _ layout: Layout, _ environment: Environment, creating identity: StoreIdentity?
+        _ layout: Layout, _ environment: Environment, _ identity: StoreIdentity, isNew: Bool
     ) throws(StoreError) -> StoreTables {
         do throws(DatabaseError) {
             let transaction = try environment.beginWrite()
-            let tables = try StoreTables(opening: transaction)
-            if let identity {
+            let tables = try StoreTables(opening: transaction, format: identity.format)
+            if isNew {
                 for row in identity.rows {
                     try transaction.put(tables.identity, row.key, row.value)
                 }
@@ -216,7 +261,7 @@ struct OpenedStore {
         }
     }
 
-    private static func fileCall<R>(
+    static func fileCall<R>(
         _ path: String, _ body: (String) throws(FileError) -> R
     ) throws(StoreError) -> R {
         do {

@@ -68,7 +68,7 @@ extension StoreError: CustomStringConvertible {
     }
 
     /// The words for a negative error number of `CLMDB`.
-    private static func text(_ code: Int32) -> String {
+    static func text(_ code: Int32) -> String {
         // SAFETY: clmdb_error_text gives a terminated string that lives as long as the process.
         unsafe String(cString: clmdb_error_text(code))
     }
@@ -78,7 +78,7 @@ extension StoreError: CustomStringConvertible {
         switch code {
         case -EACCES, -EPERM, -EROFS: self = .denied(path: path)
         case -ENOSPC, -EDQUOT: self = .full(path: path)
-        case CLMDB_CORRUPTED, CLMDB_INVALID, CLMDB_VERSION_MISMATCH:
+        case CLMDB_CORRUPTED, CLMDB_INVALID, CLMDB_VERSION_MISMATCH, CLMDB_BAD_SEAL:
             self = .corrupt(path: path, detail: Self.text(code))
         default:
             self = .system(path: path, call: call, code: code)

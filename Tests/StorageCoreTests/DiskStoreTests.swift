@@ -38,6 +38,17 @@ final class Scratch {
         }
     }
 
+    /// What a check says is wrong.
+    func findings() throws(StoreError) -> [String] {
+        let lines = Mutex<[String]>([])
+        let summary = try StoreCheck.run(directory: path, readsObjects: true) { line in
+            lines.withLock { $0.append(line) }
+        }
+        let found = lines.withLock { $0 }
+        #expect(summary.damageCount == found.count)
+        return found
+    }
+
     func exists(_ name: String) -> Bool {
         FileManager.default.fileExists(atPath: path + "/" + name)
     }
@@ -70,13 +81,14 @@ func commitAll(_ overlay: inout OverlayStore<DiskStore>) throws(StoreError) {
 }
 
 @Suite struct `A store on disk` {
-    @Test(arguments: UInt64(1)...10)
+    @Test(arguments: UInt64(1)...10, [UInt32(1), 2])
     func `shows what a naive model shows, through failures, crashes and replay`(
-        seed: UInt64
+        seed: UInt64, format: UInt32
     ) throws {
         let scratch = Scratch()
         let faults = Faults()
         var options = DiskStore.Options()
+        options.newStoreFormat = format
         options.mapBytes = 1 << 16
         options.descriptorsMax = 3
         options.queueMax = 1000
@@ -124,6 +136,8 @@ func commitAll(_ overlay: inout OverlayStore<DiskStore>) throws(StoreError) {
                     } ?? 0
                 // What is committed ends where it should: nothing shows behind it.
                 let committed = durable == 0 ? Model() : history[durable - 1].model
+                // From format 2 on a commit is all there or not at all, overwritten bytes too.
+                if format >= 2 { Workload.checkAll(store, committed, "\(note), opened") }
                 for sequence in 0..<UInt64(2) {
                     for number in 0..<UInt64(2) {
                         let id = ObjectID(sequence: sequence, number: number)
@@ -147,14 +161,25 @@ func commitAll(_ overlay: inout OverlayStore<DiskStore>) throws(StoreError) {
         try store.base.close()
         let again = OverlayStore(base: try scratch.open(create: false, options: options))
         Workload.checkAll(again, model, "seed \(seed), opened again")
+        #expect(again.base.takeDamage() == nil && again.base.damageCount == 0)
         try again.base.close()
+        #expect(try scratch.findings() == [], "seed \(seed), checked")
+        // To the other format and back nothing changes.
+        for other in [3 - format, format] {
+            #expect(try StoreConversion.convert(directory: scratch.path, to: other) == 3 - other)
+            let converted = OverlayStore(base: try scratch.open(create: false, options: options))
+            #expect(converted.base.identity.format == other)
+            Workload.checkAll(converted, model, "seed \(seed), in format \(other)")
+            try converted.base.close()
+            #expect(try scratch.findings() == [], "seed \(seed), format \(other) checked")
+        }
     }
 
     @Test func `keeps what was committed and loses what was not`() throws {
         let scratch = Scratch()
         var store = OverlayStore(base: try scratch.open())
         #expect(store.base.identity.targetName == "T0001")
-        #expect(store.base.identity.format == 1)
+        #expect(store.base.identity.format == 2)
         store.apply(put([1], [10]))
         try commitAll(&store)
         store.apply(put([2], [20], transno: 2))

@@ -56,11 +56,11 @@ import Testing
     @Test func `a newer format and unknown features are refused`() throws {
         let newer = Scratch()
         var options = DiskStore.Options()
-        options.newStoreFormat = 2
-        options.supportedFormat = 2
+        options.newStoreFormat = 3
+        options.supportedFormat = 3
         try newer.open(options: options).close()
         #expect(
-            newer.refusal() == .newerFormat(directory: newer.path, found: 2, supported: 1))
+            newer.refusal() == .newerFormat(directory: newer.path, found: 3, supported: 2))
         #expect(newer.refusal(options: options) == nil, "the build that wrote it reads it")
         let featured = Scratch()
         options = DiskStore.Options()

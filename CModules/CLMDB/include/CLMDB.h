@@ -23,6 +23,8 @@ typedef struct clmdb_cursor clmdb_cursor;
 #define CLMDB_VERSION_MISMATCH (-30794)
 #define CLMDB_INVALID (-30793)
 #define CLMDB_MAP_FULL (-30792)
+// Ours, beside LMDB's: a row whose checksum is not that of its key and value.
+#define CLMDB_BAD_SEAL (-30600)
 
 // What an environment says about itself.
 typedef struct clmdb_info {
@@ -80,6 +82,13 @@ int clmdb_get(
 int clmdb_put(
     clmdb_txn *txn, uint32_t table, const void *key, size_t key_size, const void *value,
     size_t value_size);
+// Puts a value with its seal behind it: 4 bytes, little-endian, `clmdb_seal` with `seed`.
+int clmdb_put_sealed(
+    clmdb_txn *txn, uint32_t table, const void *key, size_t key_size, const void *value,
+    size_t value_size, uint32_t seed);
+// Whether `value` ends with the seal of the rest; then its size becomes that of the rest.
+// 0, or CLMDB_BAD_SEAL.
+int clmdb_check_seal(const void *key, size_t key_size, clmdb_bytes *value, uint32_t seed);
 // 1 deleted, 0 was not there.
 int clmdb_del(clmdb_txn *txn, uint32_t table, const void *key, size_t key_size);
 
@@ -102,6 +111,17 @@ int clmdb_verify(clmdb_env *env);
 int clmdb_file_sync_system(int descriptor);
 // Makes a range within the file read as zeros and keeps the file's size.
 int clmdb_file_zero(int descriptor, uint64_t offset, uint64_t count);
+
+// CRC-32C (RFC 3720) of `data`, continued from `before` (0 at the beginning): with the processor's
+// instruction where it has one.
+uint32_t clmdb_crc32c(uint32_t before, const void *data, size_t size);
+// The same without the instruction.
+uint32_t clmdb_crc32c_portable(uint32_t before, const void *data, size_t size);
+// 1 where every byte is zero.
+int clmdb_is_zero(const void *data, size_t size);
+// CRC-32C of the key's length (4 bytes, little-endian), the key and the value, from `seed` on.
+uint32_t clmdb_seal(
+    uint32_t seed, const void *key, size_t key_size, const void *value, size_t value_size);
 
 // A short English text for any number above. Never NULL.
 const char *clmdb_error_text(int error);
