@@ -106,6 +106,10 @@ extension ClientCore {
             enqueue(lock, target: target, lnet: &lnet, now: now)
         case .flushAndCancel(let lock):
             flushAndCancel(lock, target: target, lnet: &lnet, now: now)
+        case .dropBits(let lock, _):
+            targets[target].locks.bitsDropped(lock)
+        case .convert(let lock, _, _):
+            targets[target].locks.convertReply(lock, isDone: false)
         case .cancel(let cookie):
             call(target, .cancel(.cancel(cookie: cookie)), for: .none, lnet: &lnet, now: now)
         case .wake(let operation, let lock):

@@ -13,19 +13,28 @@ public struct LockClient: Sendable {
 
     /// More unused locks than this are given back, the longest unused first.
     public var unusedCountMax: Int
+    /// A lock that was not used for so long is given back. Lustre: 600 s.
+    public var unusedAgeMax = TickInterval.seconds(600)
+    /// The volume that the target lets one client keep, from its replies: lock seconds. 0 where it
+    /// is not known.
+    public var serverLockVolume: UInt64 = 0
+    /// A lock that was glimpsed and not used for so long is given back instead of being asked again.
+    public var glimpseIdleMax = TickInterval.seconds(10)
 
     /// Granted locks that no operation uses.
-    public private(set) var unusedCount = 0
+    public internal(set) var unusedCount = 0
     /// Locks that the server wants back and still has not got. None of them may be left when a
     /// receipt goes out.
-    public private(set) var calledBackCount = 0
+    public internal(set) var calledBackCount = 0
+    /// The time as far as this cache knows it; see `advance`.
+    public internal(set) var now = Ticks.zero
 
-    private var locks = SlotTable<ClientLock>()
-    private var byName = ChainedIndex()
-    private var oldestUnused: Int32 = -1
-    private var newestUnused: Int32 = -1
-    private var waiters: [LockWaiter] = []
-    private var firstFreeWaiter: Int32 = -1
+    var locks = SlotTable<ClientLock>()
+    var byName = ChainedIndex()
+    var oldestUnused: Int32 = -1
+    var newestUnused: Int32 = -1
+    var waiters: [LockWaiter] = []
+    var firstFreeWaiter: Int32 = -1
 
     public init(unusedCountMax: Int = 10_000) { self.unusedCountMax = unusedCountMax }
 
@@ -47,21 +56,22 @@ public struct LockClient: Sendable {
     // MARK: Operations
 
     /// Gives `operation` a lock that covers the mode and the range, from the cache if one is there,
-    /// by joining an enqueue under way, or by a new one. Only plain and extent policies.
+    /// by joining an enqueue under way, or by a new one. Plain, extent and inode bits; a lock with
+    /// `cancelOnBlock` is only for who asks with it.
     public mutating func acquire(
         _ resource: ResourceID, _ mode: LockMode, _ policy: LockPolicy, operation: UInt64,
         flags: LockFlags = []
     ) -> LockAcquisition {
         precondition(
-            policy.type == .plain || (policy.type == .extent && policy.range.isValid),
-            "only plain locks and ranges that are not empty can be asked for")
+            policy.type != .flock && policy.range.isValid,
+            "record locks are no cache, and a range has at least one byte")
         let hash = resource.chainHash
         var pending: SlotHandle?
         var at = byName.first(hash)
         while at >= 0 {
             if let handle = locks.handle(at: Int(at)), let lock = locks[handle],
                 !lock.isCalledBack, lock.serves(resource, mode, policy),
-                lock.isExtent == (policy.type == .extent)
+                lock.flags.contains(.cancelOnBlock) == flags.contains(.cancelOnBlock)
             {
                 switch lock.state {
                 case .granted:
@@ -70,7 +80,7 @@ public struct LockClient: Sendable {
                     return .granted(handle)
                 case .enqueuing, .waiting:
                     pending = handle
-                case .cancelling:
+                case .cancelling, .converting:
                     break
                 }
             }
@@ -80,10 +90,7 @@ public struct LockClient: Sendable {
             addWaiter(operation, to: pending)
             return .pending(pending)
         }
-        let handle = locks.insert(
-            ClientLock(
-                resource: resource, range: policy.range, group: policy.group, mode: mode,
-                isExtent: policy.type == .extent, flags: flags))
+        let handle = locks.insert(ClientLock(resource, mode, policy, flags: flags))
         byName.insert(Int32(handle.index), hash: hash)
         addWaiter(operation, to: handle)
         actions.append(.enqueue(handle))
@@ -132,7 +139,7 @@ public struct LockClient: Sendable {
     ) -> LockEventResult {
         guard let record = locks[lock] else { return .unknown }
         switch record.state {
-        case .granted, .cancelling:
+        case .granted, .cancelling, .converting:
             locks.update(lock) { $0.serverCookie = serverCookie }
             if flags.contains(.astSent) { callBack(lock) }
             return .applied
@@ -154,7 +161,7 @@ public struct LockClient: Sendable {
         guard let record = locks[lock] else { return }
         switch record.state {
         case .enqueuing, .waiting: drop(lock, error: error)
-        case .granted, .cancelling: break
+        case .granted, .cancelling, .converting: break
         }
     }
 
@@ -167,7 +174,7 @@ public struct LockClient: Sendable {
         let lock = SlotHandle(rawValue: clientCookie)
         guard let record = locks[lock] else { return .unknown }
         switch record.state {
-        case .granted, .cancelling:
+        case .granted, .cancelling, .converting:
             if flags.contains(.astSent) { callBack(lock) }
             return .applied
         case .enqueuing, .waiting:
@@ -177,11 +184,21 @@ public struct LockClient: Sendable {
     }
 
     /// LDLM_BL_CALLBACK: the server wants the lock back. Remembered where its grant is still on
-    /// the way.
+    /// the way. Of inode bits `wanted` says which have to go; the others are kept where there are
+    /// any. A lock with `cancelOnBlock` is gone already: its owner drops what it knows under it.
     @discardableResult
-    public mutating func blockingAST(clientCookie: UInt64) -> LockEventResult {
+    public mutating func blockingAST(
+        clientCookie: UInt64, wanted: LockDescriptor? = nil
+    ) -> LockEventResult {
         let lock = SlotHandle(rawValue: clientCookie)
-        guard locks.contains(lock) else { return .unknown }
+        guard let record = locks[lock] else { return .unknown }
+        if record.flags.contains(.cancelOnBlock), record.state == .granted {
+            drop(lock, error: 0)
+            return .applied
+        }
+        if record.type == .inodeBits, case .inodeBits(_, let gone, _, _)? = wanted?.policy {
+            locks.update(lock) { $0.wantedBits = InodeBits(rawValue: gone) }
+        }
         callBack(lock)
         return .applied
     }
@@ -191,6 +208,29 @@ public struct LockClient: Sendable {
         guard let record = locks[lock], record.state == .cancelling else { return }
         forget(lock)
         actions.append(.cancel(serverCookie: record.serverCookie))
+    }
+
+    /// What was cached under these bits of a lock is dropped: now they can be given back.
+    public mutating func bitsDropped(_ lock: SlotHandle) {
+        guard let record = locks[lock], record.state == .converting else { return }
+        locks.update(lock) { $0.bits.subtract($0.wantedBits) }
+        actions.append(
+            .convert(
+                lock, serverCookie: record.serverCookie,
+                keeping: record.bits.subtracting(record.wantedBits)))
+    }
+
+    /// The answer to a convert: the lock goes on with the bits it kept, or is gone.
+    public mutating func convertReply(_ lock: SlotHandle, isDone: Bool) {
+        guard let record = locks[lock], record.state == .converting else { return }
+        guard isDone else { return drop(lock, error: 0) }
+        locks.update(lock) {
+            $0.state = .granted
+            $0.isCalledBack = false
+            $0.wantedBits = []
+        }
+        calledBackCount -= 1
+        if record.userCount == 0 { becomeUnused(lock) }
     }
 
     // MARK: Giving back
@@ -216,8 +256,7 @@ public struct LockClient: Sendable {
         while at >= 0, cookies.count < limit {
             let next = byName.after(at)
             if let handle = locks.handle(at: Int(at)), let lock = locks[handle], lock.isUnused,
-                lock.resource == resource, lock.range.overlaps(policy.range),
-                !lock.mode.isCompatible(with: mode), !resource.isAdmission, drop(handle)
+                lock.conflicts(resource, mode, policy), !resource.isAdmission, drop(handle)
             {
                 cookies.append(lock.serverCookie)
                 removeFromUnused(handle)
@@ -241,8 +280,10 @@ public struct LockClient: Sendable {
                 guard let handle = locks.handle(at: place), let info = info(handle) else {
                     continue
                 }
-                let isGranted = info.state == .granted || info.state == .cancelling
-                guard isGranted == wantsGranted, info.state != .enqueuing else { continue }
+                let isGranted = info.isHeld
+                guard isGranted == wantsGranted, info.state != .enqueuing,
+                    !info.flags.contains(.cancelOnBlock)
+                else { continue }
                 result.append(
                     LockReplay(lock: handle, descriptor: info.descriptor, isGranted: isGranted))
             }
@@ -264,13 +305,15 @@ public struct LockClient: Sendable {
 
     // MARK: Parts
 
-    private mutating func grant(
+    mutating func grant(
         _ lock: SlotHandle, serverCookie: UInt64, mode: LockMode, policy: LockPolicy,
         flags: LockFlags
     ) -> LockEventResult {
         guard let asked = locks[lock], mode.covers(asked.mode),
-            (policy.type == .extent) == asked.isExtent, policy.range.isValid,
-            policy.range.contains(asked.range)
+            policy.type == asked.type, policy.range.isValid,
+            policy.range.contains(asked.range),
+            policy.inodeBits.isSuperset(of: asked.bits),
+            policy.inodeBits.isSubset(of: asked.bits.union(asked.welcome))
         else { return .refused }
         var userCount: UInt32 = 0
         var at = asked.firstWaiter
@@ -286,6 +329,7 @@ public struct LockClient: Sendable {
             $0.serverCookie = serverCookie
             $0.mode = mode
             $0.range = policy.range
+            $0.bits = policy.inodeBits
             $0.userCount = userCount
             $0.firstWaiter = -1
             $0.lastWaiter = -1
@@ -295,14 +339,14 @@ public struct LockClient: Sendable {
         return .applied
     }
 
-    private mutating func callBack(_ lock: SlotHandle) {
+    mutating func callBack(_ lock: SlotHandle) {
         markCalledBack(lock)
         guard let record = locks[lock], record.isUnused else { return }
         removeFromUnused(lock)
         beginCancel(lock)
     }
 
-    private mutating func markCalledBack(_ lock: SlotHandle) {
+    mutating func markCalledBack(_ lock: SlotHandle) {
         let isNew = locks.update(lock) { record in
             defer { record.isCalledBack = true }
             return !record.isCalledBack
@@ -311,7 +355,7 @@ public struct LockClient: Sendable {
     }
 
     /// The last user of a granted lock has gone.
-    private mutating func becomeUnused(_ lock: SlotHandle) {
+    mutating func becomeUnused(_ lock: SlotHandle) {
         guard let record = locks[lock] else { return }
         if record.isCalledBack {
             beginCancel(lock)
@@ -319,8 +363,10 @@ public struct LockClient: Sendable {
         }
         let place = Int32(lock.index)
         let newest = newestUnused
+        let now = now
         locks.update(lock) {
             $0.isUnused = true
+            $0.unusedSince = now
             $0.older = newest
             $0.newer = -1
         }
@@ -334,7 +380,7 @@ public struct LockClient: Sendable {
         cancelUnused(keeping: unusedCountMax)
     }
 
-    private mutating func removeFromUnused(_ lock: SlotHandle) {
+    mutating func removeFromUnused(_ lock: SlotHandle) {
         guard let record = locks[lock], record.isUnused else { return }
         if let older = handle(at: record.older) {
             locks.update(older) { $0.newer = record.newer }
@@ -350,17 +396,25 @@ public struct LockClient: Sendable {
         unusedCount -= 1
     }
 
-    private func handle(at place: Int32) -> SlotHandle? {
+    func handle(at place: Int32) -> SlotHandle? {
         place < 0 ? nil : locks.handle(at: Int(place))
     }
 
-    private mutating func beginCancel(_ lock: SlotHandle) {
+    /// A lock that nobody uses goes; of inode bits only those go that are wanted.
+    mutating func beginCancel(_ lock: SlotHandle) {
+        guard let record = locks[lock] else { return }
+        let kept = record.bits.subtracting(record.wantedBits)
+        if record.isCalledBack, !record.wantedBits.isDisjoint(with: record.bits), !kept.isEmpty {
+            locks.update(lock) { $0.state = .converting }
+            actions.append(.dropBits(lock, record.wantedBits.intersection(record.bits)))
+            return
+        }
         locks.update(lock) { $0.state = .cancelling }
         actions.append(.flushAndCancel(lock))
     }
 
     /// Removes a lock without a cancel, and tells everybody concerned.
-    private mutating func drop(_ lock: SlotHandle, error: Int32) {
+    mutating func drop(_ lock: SlotHandle, error: Int32) {
         guard let record = locks[lock] else { return }
         if record.isUnused { removeFromUnused(lock) }
         var at = record.firstWaiter
@@ -372,18 +426,18 @@ public struct LockClient: Sendable {
         }
         forget(lock)
         switch record.state {
-        case .granted, .cancelling: actions.append(.lost(lock))
+        case .granted, .cancelling, .converting: actions.append(.lost(lock))
         case .enqueuing, .waiting: break
         }
     }
 
-    private mutating func forget(_ lock: SlotHandle) {
+    mutating func forget(_ lock: SlotHandle) {
         guard let record = locks.remove(lock) else { return }
         byName.remove(Int32(lock.index))
         if record.isCalledBack { calledBackCount -= 1 }
     }
 
-    private mutating func addWaiter(_ operation: UInt64, to lock: SlotHandle) {
+    mutating func addWaiter(_ operation: UInt64, to lock: SlotHandle) {
         let place: Int32
         if firstFreeWaiter >= 0 {
             place = firstFreeWaiter
@@ -403,7 +457,7 @@ public struct LockClient: Sendable {
         if let last, last >= 0 { waiters[Int(last)].next = place }
     }
 
-    private mutating func freeWaiter(_ place: Int32) {
+    mutating func freeWaiter(_ place: Int32) {
         waiters[Int(place)].next = firstFreeWaiter
         firstFreeWaiter = place
     }

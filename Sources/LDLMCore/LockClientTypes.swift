@@ -16,6 +16,10 @@ public enum LockClientAction: Hashable, Sendable, BitwiseCopyable {
     case enqueue(SlotHandle)
     /// Write back and drop what is cached under the lock, then call `flushed`.
     case flushAndCancel(SlotHandle)
+    /// Drop what is cached under these inode bits of the lock, then call `bitsDropped`.
+    case dropBits(SlotHandle, InodeBits)
+    /// Send a convert: the lock keeps these inode bits. `convertReply` tells how it went.
+    case convert(SlotHandle, serverCookie: UInt64, keeping: InodeBits)
     /// Send a cancel. The lock itself is gone from the cache.
     case cancel(serverCookie: UInt64)
     /// The lock is granted; this operation holds a reference to it.
@@ -48,6 +52,8 @@ public struct ClientLockInfo: Hashable, Sendable, BitwiseCopyable {
         case granted
         /// On its way out: what is cached under it is being written back.
         case cancelling
+        /// Some of its inode bits are on their way out; the others stay.
+        case converting
     }
 
     public var handle: SlotHandle
@@ -65,10 +71,12 @@ public struct ClientLockInfo: Hashable, Sendable, BitwiseCopyable {
     /// The server wants it back.
     public var isCalledBack: Bool
 
+    /// The server has granted it, and has not got it back.
+    public var isHeld: Bool { state == .granted || state == .cancelling || state == .converting }
+
     public var descriptor: LockDescriptor {
-        let isGranted = state == .granted || state == .cancelling
-        return LockDescriptor(
-            resource: resource, requestedMode: mode, grantedMode: isGranted ? mode : nil,
+        LockDescriptor(
+            resource: resource, requestedMode: mode, grantedMode: isHeld ? mode : nil,
             policy: policy)
     }
 }

@@ -8,40 +8,81 @@ extension LockServer {
         _ lock: SlotHandle, owner: LockOwner, now: Ticks
     ) -> CancelResult {
         if isSealed { return .sealed }
-        guard let index = place(of: lock) else { return .unknown }
-        guard self.owner(at: locks[Int(index)].owner) == owner,
-            !locks[Int(index)].flags.contains(.reserved)
-        else { return .notOwner }
+        guard let index = place(of: lock) else {
+            counters.unknownCancels += 1
+            return .unknown
+        }
+        guard isOwner(owner, of: index) else { return .notOwner }
         let resource = locks[Int(index)].resource
         let id = resources[Int(resource)].id
+        measureCallback(index, now: now)
         dropLock(index)
+        counters.cancels += 1
         settle(resource, now: now)
         return .done(id)
     }
 
-    /// Weakens a granted lock to a mode that its present one covers.
+    /// Weakens a granted lock to a mode that its present one covers: LDLM_CONVERT of a mode.
     @discardableResult
     public mutating func downgrade(
         _ lock: SlotHandle, owner: LockOwner, to mode: LockMode, now: Ticks
     ) -> CancelResult {
-        if isSealed { return .sealed }
-        guard let index = place(of: lock) else { return .unknown }
-        let record = locks[Int(index)]
-        guard self.owner(at: record.owner) == owner, !record.flags.contains(.reserved) else {
-            return .notOwner
+        convert(lock, owner: owner, now: now) { record in
+            guard record.mode.covers(mode), !record.flags.contains(.flock) else { return nil }
+            return { $0.mode = mode }
         }
-        guard record.state == .granted, record.mode.covers(mode) else { return .badMode }
-        let resource = Int(record.resource)
-        forgetGranted(mode: record.mode, resource: resource)
-        resources[resource].grantedCounts[mode.ordinal] += 1
-        resources[resource].grantedModes |= UInt16(mode.rawValue)
-        // The callback is answered; where the weaker mode is still in the way, a new one goes out.
+    }
+
+    /// Gives some of a granted lock's inode bits back and keeps `bits`: LDLM_CONVERT of bits. A lock
+    /// that keeps none is cancelled.
+    @discardableResult
+    public mutating func convert(
+        _ lock: SlotHandle, owner: LockOwner, keeping bits: InodeBits, now: Ticks
+    ) -> CancelResult {
+        if bits.isEmpty { return cancel(lock, owner: owner, now: now) }
+        return convert(lock, owner: owner, now: now) { record in
+            guard record.flags.contains(.inodeBits), bits.rawValue & ~record.range.start == 0 else {
+                return nil
+            }
+            return { $0.range.start = bits.rawValue }
+        }
+    }
+
+    private mutating func convert(
+        _ lock: SlotHandle, owner: LockOwner, now: Ticks,
+        change: (LockRecord) -> ((inout LockRecord) -> Void)?
+    ) -> CancelResult {
+        if isSealed { return .sealed }
+        guard let index = place(of: lock) else {
+            counters.unknownCancels += 1
+            return .unknown
+        }
+        guard isOwner(owner, of: index) else { return .notOwner }
+        let record = locks[Int(index)]
+        guard record.state == .granted, let change = change(record) else { return .badMode }
+        measureCallback(index, now: now)
+        // The callback is answered; where the weaker lock is still in the way, a new one goes out.
         disarm(index)
-        locks[Int(index)].mode = mode
-        locks[Int(index)].flags.subtract([.blocked, .astSent, .withheld])
-        reprocess(record.resource, now: now)
+        reshape(index, change)
+        setBlocked(index, false)
+        locks[Int(index)].flags.subtract([.astSent, .withheld])
+        counters.converts += 1
+        detachAll(from: index)
+        reprocess(now: now)
         callBackIfBlocked(index, now: now)
-        return .done(resources[resource].id)
+        let id = resources[Int(record.resource)].id
+        dropYielding(now: now)
+        return .done(id)
+    }
+
+    private mutating func isOwner(_ owner: LockOwner, of index: Int32) -> Bool {
+        if self.owner(at: locks[Int(index)].owner) == owner,
+            !locks[Int(index)].flags.contains(.reserved)
+        {
+            return true
+        }
+        counters.foreignCancels += 1
+        return false
     }
 
     /// Removes all locks of an owner, reserved ones included: its export is gone. Serves those who
@@ -69,11 +110,10 @@ extension LockServer {
             }
             at = lock.links[LockList.owner.rawValue].next
         }
-        for resource in unsettled {
-            resources[Int(resource)].nextFree = -2
-            settle(resource, now: now)
-        }
+        let touched = unsettled
         unsettled.removeAll(keepingCapacity: true)
+        for resource in touched { resources[Int(resource)].nextFree = -2 }
+        for resource in touched { settle(resource, now: now) }
         return true
     }
 
@@ -81,75 +121,87 @@ extension LockServer {
 
     /// After a lock is gone: grants what can be granted, and forgets an empty resource.
     mutating func settle(_ resource: Int32, now: Ticks) {
-        if !resources[Int(resource)].waiting.isEmpty { reprocess(resource, now: now) }
-        releaseIfEmpty(resource)
+        reprocess(now: now)
+        if !yielding.isEmpty { dropYielding(now: now) }
+        if resources[Int(resource)].nextFree == -2 { releaseIfEmpty(resource) }
     }
 
-    /// Grants each waiter that conflicts with no granted lock and no earlier waiter.
-    mutating func reprocess(_ resource: Int32, now: Ticks) {
-        if isRecovering, !isAdmission(resource) { return }
-        newlyGranted.removeAll(keepingCapacity: true)
-        // Modes of waiters that were passed over, by whether they want everything or a part.
-        var wholeModes: UInt32 = 0
-        var partModes: UInt32 = 0
-        // Modes that may still be granted behind those who want everything.
-        var permitted: UInt32 = .max
-        var at = resources[Int(resource)].waiting.first
-        while at >= 0 {
-            let lock = locks[Int(at)]
-            if isPassedOver(at, lock, wholeModes: wholeModes, partModes: partModes)
-                || conflictsWithGranted(lock)
-            {
-                if lock.range == .whole {
-                    wholeModes |= lock.mode.rawValue
-                    permitted &= lock.mode.compatibleMask
-                } else {
-                    partModes |= lock.mode.rawValue
-                }
-                if UInt32(resources[Int(resource)].waitingModes) & permitted == 0 { break }
-            } else {
-                unlinkWaiting(at)
-                grant(at)
-                newlyGranted.append(at)
+    /// Looks at everybody whose blocker has gone, in order of arrival: who conflicts with no
+    /// granted lock and no earlier waiter is granted; the others are attached anew.
+    mutating func reprocess(now: Ticks) {
+        guard !detached.isEmpty else { return }
+        var granted = newlyGranted
+        newlyGranted = []
+        while !detached.isEmpty {
+            var round = detached
+            detached.removeAll(keepingCapacity: true)
+            if round.count > 1 {
+                round.sort { arrival($0) < arrival($1) }
             }
-            at = lock.next
+            for handle in round {
+                guard let index = place(of: handle) else { continue }
+                let lock = locks[Int(index)]
+                guard lock.state == .waiting, lock.blocker < 0,
+                    !isRecovering || isAdmission(lock.resource)
+                else { continue }
+                lookAgain(index, granted: &granted, now: now)
+            }
         }
-        for index in newlyGranted { announceGrant(index, now: now) }
+        for index in granted { announceGrant(index, now: now) }
+        granted.removeAll(keepingCapacity: true)
+        newlyGranted = granted
     }
 
-    /// Whether an earlier waiter that still waits conflicts with the one at `index`.
-    private func isPassedOver(
-        _ index: Int32, _ lock: LockRecord, wholeModes: UInt32, partModes: UInt32
-    ) -> Bool {
-        if wholeModes & ~lock.mode.compatibleMask != 0 { return true }
-        guard LockRecord.mayConflict(lock.mode, wholeModes | partModes) else { return false }
-        var at = resources[Int(lock.resource)].waiting.first
-        while at >= 0, at != index {
-            if locks[Int(at)].conflicts(with: lock) { return true }
-            at = locks[Int(at)].next
+    private func arrival(_ handle: SlotHandle) -> UInt64 {
+        place(of: handle).map { locks[Int($0)].moment } ?? 0
+    }
+
+    private mutating func lookAgain(_ index: Int32, granted: inout [Int32], now: Ticks) {
+        let lock = locks[Int(index)]
+        let blocker = self.blocker(of: lock, behind: lock.previous)
+        if blocker >= 0 {
+            if lock.flags.contains(.flock), wouldDeadlock(lock) {
+                refuseFlock(index)
+            } else {
+                attach(index, to: blocker)
+            }
+            return
         }
-        return false
+        unlinkWaiting(index)
+        if lock.flags.contains(.flock) {
+            // At once: it may become a part of another grant of its owner in the same round.
+            completeFlock(index)
+        } else {
+            grant(index, now: now)
+            granted.append(index)
+        }
+    }
+
+    /// Whether a lock that is about to be told as granted has to say in the same message that
+    /// somebody wants it back; counts as called back then.
+    mutating func isInTheWay(_ index: Int32, now: Ticks) -> Bool {
+        let lock = locks[Int(index)]
+        guard waitingConflict(lock) >= 0 else { return false }
+        if isWithholding(lock.resource) {
+            withhold(index)
+            return false
+        }
+        markCalledBack(index, now: now)
+        return true
     }
 
     /// Tells the owner of a lock that it has it, and in the same message where it is in the way.
     private mutating func announceGrant(_ index: Int32, now: Ticks) {
-        let blocker = firstConflictingWaiter(locks[Int(index)])
         let lock = locks[Int(index)]
+        guard lock.state == .granted else { return }
         guard lock.owner != 0 else {
             actions.append(.granted(handle(of: index)))
-            if blocker >= 0 { callBack(index, wanted: blocker, now: now) }
+            callBackIfBlocked(index, now: now)
             return
         }
         var flags: LockFlags = []
-        if blocker >= 0 {
-            if isWithholding(lock.resource) {
-                withhold(index)
-            } else {
-                locks[Int(index)].flags.formUnion([.blocked, .astSent])
-                arm(index, now: now)
-                flags = .astSent
-            }
-        }
+        if isInTheWay(index, now: now) { flags = .astSent }
+        counters.completionASTs += 1
         actions.append(
             .completionAST(
                 lock: handle(of: index), owner: owner(at: lock.owner),

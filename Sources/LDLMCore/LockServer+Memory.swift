@@ -7,13 +7,22 @@ extension LockServer {
             locks.count * MemoryLayout<LockRecord>.stride
             + resources.count * MemoryLayout<ResourceRecord>.stride
             + owners.count * MemoryLayout<OwnerRecord>.stride
+            + roots.count * MemoryLayout<TreeRoots>.stride + trees.byteCount.inUse
             + byName.byteCount.inUse + byCookie.byteCount.inUse
         let reserved =
             locks.capacity * MemoryLayout<LockRecord>.stride
             + resources.capacity * MemoryLayout<ResourceRecord>.stride
             + owners.capacity * MemoryLayout<OwnerRecord>.stride
+            + roots.capacity * MemoryLayout<TreeRoots>.stride + trees.byteCount.reserved
             + byName.byteCount.reserved + byCookie.byteCount.reserved
         return (inUse, reserved)
+    }
+}
+
+extension IntervalTrees {
+    var byteCount: (inUse: Int, reserved: Int) {
+        let stride = MemoryLayout<Node>.stride
+        return (nodes.count * stride, nodes.capacity * stride)
     }
 }
 

@@ -12,7 +12,9 @@ extension LockServer {
             var at = owners[slot].locks.first
             while at >= 0 {
                 let lock = locks[Int(at)]
-                if lock.state == .granted, !isAdmission(lock.resource) {
+                if lock.state == .granted, !isAdmission(lock.resource),
+                    !lock.flags.contains(.cancelOnBlock)
+                {
                     result.append(
                         ReservedLock(
                             resource: resources[Int(lock.resource)].id, mode: lock.mode,
@@ -31,11 +33,10 @@ extension LockServer {
     public mutating func install(_ reservation: ReservedLock, owner: LockOwner) -> Bool {
         var lock = LockRecord()
         guard !isSealed, !owner.isLocal, !reservation.resource.isAdmission,
-            prepare(&lock, mode: reservation.mode, policy: reservation.policy) == nil
+            prepare(
+                &lock, owner, mode: reservation.mode, policy: reservation.policy, flags: []) == nil,
+            place(for: &lock, on: reservation.resource) != nil, grantedConflict(lock) < 0
         else { return false }
-        lock.owner = slot(of: owner)
-        lock.resource = findOrMake(reservation.resource)
-        if conflictsWithGranted(lock) { return false }
         lock.flags.formUnion([.reserved, .noExpansion])
         let index = makeLock(lock)
         linkGranted(index)
@@ -57,18 +58,29 @@ extension LockServer {
         _ resource: ResourceID, like lock: LockRecord, exact: Bool
     ) -> Int32? {
         guard reservedCount > 0, let place = find(resource) else { return nil }
+        let byOwner = owners[Int(lock.owner)].count < resources[Int(place)].grantedCount
+        let list = byOwner ? LockList.owner : .resource
+        let kind = lock.flags.intersection(.kinds)
         var covering: Int32?
-        var at = resources[Int(place)].granted.first
+        var at =
+            byOwner
+            ? owners[Int(lock.owner)].locks.first : resources[Int(place)].granted.first
         while at >= 0 {
             let other = locks[Int(at)]
             if other.flags.contains(.reserved), other.owner == lock.owner,
-                other.mode == lock.mode, other.group == lock.group,
-                other.flags.contains(.extent) == lock.flags.contains(.extent)
+                other.resource == place, other.mode == lock.mode, other.tag == lock.tag,
+                other.flags.intersection(.kinds) == kind
             {
-                if other.range == lock.range { return at }
-                if covering == nil, other.range.contains(lock.range) { covering = at }
+                if kind == .inodeBits {
+                    if other.range.start == lock.range.start { return at }
+                    let isCovering = other.range.start & lock.range.start == lock.range.start
+                    if covering == nil, isCovering { covering = at }
+                } else {
+                    if other.range == lock.range { return at }
+                    if covering == nil, other.range.contains(lock.range) { covering = at }
+                }
             }
-            at = other.next
+            at = other.links[list.rawValue].next
         }
         return exact ? nil : covering
     }
@@ -77,7 +89,9 @@ extension LockServer {
     /// called back from here on like any other, with the whole time.
     mutating func claim(_ index: Int32, clientCookie: UInt64, now: Ticks) {
         disarm(index)
-        locks[Int(index)].flags.subtract([.reserved, .blocked])
+        locks[Int(index)].flags.remove(.reserved)
+        setBlocked(index, false)
+        locks[Int(index)].moment = clock(now)
         reservedCount -= 1
         setCookie(index, clientCookie)
         callBackIfBlocked(index, now: now)

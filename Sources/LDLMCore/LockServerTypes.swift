@@ -12,6 +12,9 @@ public struct EnqueueResult: Hashable, Sendable, BitwiseCopyable {
         case waiting
         /// It would have waited and was asked not to: ELDLM_LOCK_WOULDBLOCK.
         case wouldBlock
+        /// Only a question: `mode` is NL where it would be granted, else `mode` and `policy` are
+        /// those of a lock in its way. There is no lock.
+        case tested
         /// The namespace is sealed: nothing happens here any more.
         case sealed
         /// It is refused.
@@ -40,8 +43,15 @@ public struct EnqueueResult: Hashable, Sendable, BitwiseCopyable {
 public enum EnqueueRefusal: Hashable, Sendable, BitwiseCopyable {
     /// The namespace holds as many locks as it may: -EINPROGRESS, try again later.
     case full
-    /// Types other than plain and extent, or a range that ends before it starts: -EPROTO.
+    /// A range that ends before it starts, unknown inode bits or none, a mode that the type does
+    /// not have, or a resource of another type: -EINVAL.
     case badPolicy
+    /// Flags that a client may not send: -EPROTO.
+    case badFlags
+    /// Many wait there, and the request said not to join them (DENY_ON_CONTENTION): -EUSERS.
+    case contended
+    /// A record lock whose owner would wait for itself: -EDEADLK.
+    case deadlock
     /// The cookie names another lock of this client already: -EPROTO.
     case cookieReused
     /// A replay of a granted lock for which no reservation stands: the client has lost it.
@@ -70,7 +80,8 @@ public enum LockAction: Hashable, Sendable, BitwiseCopyable {
     case blockingAST(
         lock: SlotHandle, owner: LockOwner, clientCookie: UInt64, wanted: LockDescriptor)
     /// Tell the owner that its waiting lock is granted: LDLM_CP_CALLBACK. `flags` has astSent
-    /// where the lock is in the way already; no blocking AST follows then.
+    /// where the lock is in the way already; no blocking AST follows then. With flockDeadlock it
+    /// is refused and gone instead.
     case completionAST(
         lock: SlotHandle, owner: LockOwner, clientCookie: UInt64, granted: LockDescriptor,
         flags: LockFlags)
@@ -125,9 +136,21 @@ public struct LockServerConfiguration: Hashable, Sendable, BitwiseCopyable {
     public var instance: UInt64
     /// How long an owner has to give a lock back, from the blocking AST on. Lustre: 100 s.
     public var callbackTimeout: TickInterval
-    /// Locks of all owners together, granted and waiting; at most 2^24, as cookies have 24 bits
-    /// for the place of a lock.
+    /// Locks of all owners together, granted and waiting: the high watermark; at most 2^24, as
+    /// cookies have 24 bits for the place of a lock.
     public var lockCountMax: Int
+    /// Locks of one client, granted and waiting.
+    public var ownerLockCountMax = 1 << 20
+    /// The low watermark: with more granted locks than this, old ones are called back.
+    public var reclaimLockCount: Int
+    /// How long a lock must be held to be called back for that.
+    public var reclaimAge = TickInterval.seconds(300)
+    /// With so many waiters a resource is contended.
+    public var contendedWaiterCount: UInt32 = 32
+    /// For how long it is.
+    public var contentionSeconds: UInt64 = 2
+    /// Locks for which the pool plans.
+    public var poolLimit: Int
 
     public init(
         instance: UInt64, callbackTimeout: TickInterval = .seconds(100),
@@ -137,5 +160,8 @@ public struct LockServerConfiguration: Hashable, Sendable, BitwiseCopyable {
         self.instance = instance
         self.callbackTimeout = callbackTimeout
         self.lockCountMax = lockCountMax
+        reclaimLockCount = lockCountMax / 8 * 7
+        // As of a server with 8 GiB.
+        poolLimit = min(lockCountMax, 8192 * LockPool.locksPerMiB)
     }
 }

@@ -40,15 +40,18 @@ extension ServerNode {
         switch result.outcome {
         case .granted, .waiting:
             answerEnqueue(request, .ok, result, now: now)
-        case .wouldBlock:
+        case .wouldBlock, .tested:
             answerEnqueue(request, .busy, nil, now: now)
         case .sealed:
             leaveForNext(request)
         case .refused(let refusal):
             let status: Status
             switch refusal {
-            case .full: status = .noSpace
+            case .full: status = .inProgress
             case .badPolicy: status = .invalid
+            case .badFlags: status = .protocolError
+            case .contended: status = .contended
+            case .deadlock: status = .deadlock
             case .cookieReused, .notReserved, .conflictingReplay: status = .stale
             }
             answerEnqueue(request, status, nil, now: now)

@@ -72,8 +72,13 @@ func conflict(_ a: LockInfo, _ b: LockInfo) -> Bool {
 }
 
 func conflict(_ a: LockMode, _ p: LockPolicy, _ b: LockMode, _ q: LockPolicy) -> Bool {
-    let separate = p.range.end < q.range.start || q.range.end < p.range.start
-    if separate { return false }
+    switch (p, q) {
+    case (.flock(_, let one, _), .flock(_, let other, _)) where one == other: return false
+    case (.inodeBits(let some, _, _, _), .inodeBits(let others, _, _, _)):
+        if some & others == 0 { return false }
+    default:
+        if p.range.end < q.range.start || q.range.end < p.range.start { return false }
+    }
     switch (a, b) {
     case (.nl, _), (_, .nl): return false
     case (.cr, .cr), (.cr, .cw), (.cr, .pr), (.cr, .pw), (.cr, .txn): return false

@@ -183,7 +183,7 @@ private struct World {
             case .wake(let operation, let lock):
                 #expect(nodes[index].waiting.remove(operation) != nil)
                 nodes[index].inUse.append((lock, step + random.below(8)))
-            case .failed, .lost:
+            case .failed, .lost, .dropBits, .convert:
                 Issue.record("nothing may be lost here")
             }
         }

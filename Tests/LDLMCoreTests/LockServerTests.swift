@@ -37,7 +37,14 @@ import WireFormat
         #expect(ask(&server, 1, 7) == .granted)
         #expect(ask(&server, 2, 7) == .granted)
         #expect(ask(&server, 3, 8) == .waiting)
-        #expect(ask(&server, 4, 7) == .waiting)
+        // Who works in a group does not wait behind those that its group keeps waiting.
+        #expect(ask(&server, 4, 7) == .granted)
+        #expect(ask(&server, 5, 9) == .waiting)
+        #expect(ask(&server, 6, 8) == .waiting)
+        for owner in [UInt32(1), 2, 4] { server.removeAll(client(owner), now: epoch) }
+        // The next group comes in as a whole, past the other one.
+        #expect(server.takeActions().completed == [3, 6])
+        #expect(server.nextDeadline == nil)
     }
 
     @Test func `who does not want to wait is refused and leaves nothing behind`() {
@@ -54,13 +61,31 @@ import WireFormat
     @Test func `a peer's nonsense is refused and never traps`() {
         var server = LockServer(LockServerConfiguration(instance: 1, lockCountMax: 2))
         #expect(server.range(client(1), .pr, 9, 8, 1).outcome == .refused(.badPolicy))
-        let flock = server.enqueue(
-            owner: client(1), resource: ResourceID(1), mode: .pr,
-            policy: .flock(.whole, owner: 1, pid: 1), clientCookie: 1, now: epoch)
-        #expect(flock.outcome == .refused(.badPolicy))
+        let refused: [(LockMode, LockPolicy)] = [
+            (.pr, .flock(Extent(start: 2, end: 1), owner: 1, pid: 1)),
+            (.cr, .flock(.whole, owner: 1, pid: 1)), (.group, .flock(.whole, owner: 1, pid: 1)),
+            (.pr, .bits([])), (.pr, .bits(InodeBits(rawValue: 0x80))),
+            (.pr, .bits(.lookup, welcome: InodeBits(rawValue: 1 << 40))),
+        ]
+        for (mode, policy) in refused {
+            let result = server.enqueue(
+                owner: client(1), resource: ResourceID(1), mode: mode, policy: policy,
+                clientCookie: 1, now: epoch)
+            #expect(result.outcome == .refused(.badPolicy), "\(mode) \(policy)")
+        }
+        for bit in 0..<UInt32(32)
+        where !LockFlags.allowedInEnqueue.contains(.init(rawValue: 1 << bit)) {
+            let result = server.enqueue(
+                owner: client(1), resource: ResourceID(1), mode: .pr, policy: .plain,
+                clientCookie: 1, flags: LockFlags(rawValue: 1 << bit), now: epoch)
+            #expect(result.outcome == .refused(.badFlags), "bit \(bit)")
+        }
+        #expect(server.count == 0)
         let one = server.plain(client(1), .pr, 1)
         let other = server.plain(client(1), .pr, 1, on: ResourceID(2))
         #expect(other.outcome == .refused(.cookieReused))
+        // A resource is of one kind as long as anybody has it.
+        #expect(server.range(client(1), .nl, 0, 1, 9).outcome == .refused(.badPolicy))
         _ = server.plain(client(1), .pr, 2)
         #expect(server.plain(client(1), .pr, 3).outcome == .refused(.full))
         var random = SplitMix64(seed: 7)

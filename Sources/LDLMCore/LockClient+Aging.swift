@@ -1,0 +1,72 @@
+public import Primitives
+internal import WireFormat
+
+// Which unused locks go by themselves: too many, too old, or more than the target has room for.
+extension LockClient {
+    /// Time has passed: unused locks beyond their age, or beyond the server lock volume, are given
+    /// back, the longest unused first. Constant time where none is.
+    ///
+    /// The volume of a lock is its unused age in seconds times the number of unused locks; one whose
+    /// volume reaches the target's SLV goes (Lustre's `ldlm_cli_pool`, ldlm.md section 9).
+    public mutating func advance(to now: Ticks) {
+        self.now = max(self.now, now)
+        while let oldest = oldestUnusedLock, let since = locks[oldest]?.unusedSince,
+            isTooOld(since)
+        {
+            cancelUnused(keeping: unusedCount - 1)
+        }
+    }
+
+    /// When `advance` may have something to do; nil without unused locks.
+    public var nextDeadline: Ticks? {
+        guard let oldest = oldestUnusedLock, let since = locks[oldest]?.unusedSince else {
+            return nil
+        }
+        return since + min(unusedAgeMax, volumeAge)
+    }
+
+    private var volumeAge: TickInterval {
+        guard serverLockVolume > 0, unusedCount > 0 else { return unusedAgeMax }
+        let seconds = (serverLockVolume + UInt64(unusedCount) - 1) / UInt64(unusedCount)
+        return .seconds(seconds)
+    }
+
+    private func isTooOld(_ since: Ticks) -> Bool {
+        let age = now - since
+        return age >= unusedAgeMax || age >= volumeAge
+    }
+
+    private var oldestUnusedLock: SlotHandle? {
+        oldestUnused < 0 ? nil : locks.handle(at: Int(oldestUnused))
+    }
+
+    /// Before a replay after a crash: unused locks need not be told to a server that has forgotten
+    /// them. They go without a cancel, and `.lost` says so for each of which `isClean` says that
+    /// nothing under it is still to be written. Gives their number.
+    @discardableResult
+    public mutating func dropUnusedBeforeReplay(isClean: (SlotHandle) -> Bool) -> Int {
+        var dropped = 0
+        var at = oldestUnused
+        while at >= 0, let lock = locks.handle(at: Int(at)), let record = locks[lock] {
+            at = record.newer
+            if isClean(lock) {
+                drop(lock, error: 0)
+                dropped += 1
+            }
+        }
+        return dropped
+    }
+
+    /// LDLM_GL_CALLBACK: what the holder of a lock answers a glimpse with is the owner's to say;
+    /// a lock that was not used for long is given back besides, so that the next one need not ask.
+    public mutating func glimpsed(clientCookie: UInt64) -> LockEventResult {
+        let lock = SlotHandle(rawValue: clientCookie)
+        guard let record = locks[lock], record.state == .granted || record.state == .cancelling
+        else { return .unknown }
+        if record.isUnused, now - record.unusedSince >= glimpseIdleMax {
+            removeFromUnused(lock)
+            beginCancel(lock)
+        }
+        return .applied
+    }
+}
