@@ -128,7 +128,7 @@ public struct MetadataService: Sendable {
             case .connect, .disconnect, .ping, .enqueue, .cancel, .blockingAST, .completionAST,
                 .objectCreate, .objectDestroy, .objectWrite, .objectRead, .objectPunch,
                 .objectGetattr, .upgradeProgress, .targetUp, .upgradeStart, .upgradeStatus,
-                .auditRead:
+                .auditRead, .abortRecovery, .batch:
                 return .failure(.notSupported)
             }
             return .reply(.ok, .empty)

@@ -191,8 +191,9 @@ public struct RandomMessages {
 extension RandomMessages {
     // MARK: - Requests
 
-    /// Kinds of request that `request` knows: every case of `RequestBody`.
-    public static let requestKindCount = 28
+    /// Kinds of request that `request` knows: every case of `RequestBody` but the batch, which
+    /// version 3 has alone.
+    public static let requestKindCount = 29
 
     /// A random request of one kind. Data of writes stays within the message.
     public mutating func request(kind: Int) -> RequestBody {
@@ -305,13 +306,14 @@ extension RandomMessages {
         case 27:
             return .auditRead(
                 AuditReadRequest(afterClient: uuid(), afterXID: XID(rawValue: word())))
+        case 28: return .abortRecovery
         default: preconditionFailure("no request of kind \(kind)")
         }
     }
 
     // MARK: - Replies
 
-    /// Kinds of reply that `reply` knows: every case of `ReplyBody`.
+    /// Kinds of reply that `reply` knows: every case of `ReplyBody` but the batch.
     public static let replyKindCount = 12
 
     /// A random reply of one kind, with an opcode that it answers.

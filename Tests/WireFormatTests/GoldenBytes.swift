@@ -3,12 +3,15 @@
 struct GoldenBytes {
     var v1: String
     var v2: String
+    var v3: String
 
-    init(v1: String, v2: String) {
+    /// Version 3 spells it as version 2 does, unless it says otherwise.
+    init(v1: String, v2: String, v3: String? = nil) {
         self.v1 = v1
         self.v2 = v2
+        self.v3 = v3 ?? v2
     }
 
-    /// A message that both versions spell alike.
+    /// A message that all versions spell alike.
     init(both text: String) { self.init(v1: text, v2: text) }
 }

@@ -207,6 +207,7 @@ enum GoldenMessages {
                 .auditRead(
                     AuditReadRequest(afterClient: "client-1", afterXID: XID(rawValue: 0x80)))
             ),
+            ("abort recovery", .abortRecovery),
         ]
     }
 

@@ -8,7 +8,9 @@ import WireFormat
     @Test func `requests are written and read as on the day of their release`() throws {
         for (name, body) in GoldenMessages.requests {
             let golden = try #require(GoldenBytes.requests[name], "no bytes for \(name)")
-            for (version, text) in [(ProtocolVersion.v1, golden.v1), (.v2, golden.v2)] {
+            for (version, text) in [
+                (ProtocolVersion.v1, golden.v1), (.v2, golden.v2), (.v3, golden.v3),
+            ] {
                 let bytes = CompactHex.bytes(text)
                 let written = encodedRequest(body, version)
                 #expect(written == bytes, "\(name) \(version): \(CompactHex.text(written))")
@@ -18,13 +20,15 @@ import WireFormat
             }
         }
         #expect(GoldenBytes.requests.count == GoldenMessages.requests.count)
-        #expect(Set(GoldenMessages.requests.map(\.body.opcode)).count == 28)
+        #expect(Set(GoldenMessages.requests.map(\.body.opcode)).count == 29)
     }
 
     @Test func `replies are written and read as on the day of their release`() throws {
         for (name, opcode, body) in GoldenMessages.replies {
             let golden = try #require(GoldenBytes.replies[name], "no bytes for \(name)")
-            for (version, text) in [(ProtocolVersion.v1, golden.v1), (.v2, golden.v2)] {
+            for (version, text) in [
+                (ProtocolVersion.v1, golden.v1), (.v2, golden.v2), (.v3, golden.v3),
+            ] {
                 let bytes = CompactHex.bytes(text)
                 let written = encodedReply(body, to: opcode, version)
                 #expect(written == bytes, "\(name) \(version): \(CompactHex.text(written))")

@@ -6,7 +6,7 @@ import WireFormat
 /// What a faulty or hostile peer may send: refused, or read as something legal; never a trap, and
 /// never more memory than the bytes that came account for.
 @Suite struct HostileBytesTests {
-    private static let versions: [ProtocolVersion] = [.v1, .v2]
+    private static let versions: [ProtocolVersion] = [.v1, .v2, .v3]
 
     /// Reads as whatever the header says; what was read must be legal and no bigger than its bytes.
     private func read(_ bytes: [UInt8], _ version: ProtocolVersion, isReply: Bool) {
@@ -138,9 +138,10 @@ import WireFormat
         let bytes = encodedRequest(.getattr(.root), .v2)
         // An opcode stands behind the container of two buffers, 16 bytes into the header.
         let place = 40 + 16
-        for number in [0, 1, 33, 102, 106, 401, 3000, 3011, 3099, 3107, 3206, 0xFFFF, .max]
-            as [UInt32]
-        {
+        for number in [
+            0, 1, 33, 102, 106, 401, 3000, 3011, 3099, 3107, 3207, 3301, 0xFFFF,
+            .max,
+        ] as [UInt32] {
             var wrong = bytes
             for index in 0..<4 {
                 wrong[place + index] = UInt8(truncatingIfNeeded: number >> UInt32(8 * index))

@@ -91,9 +91,10 @@ import WireFormat
 
     @Test func `versions, features and the upgrade's words keep their numbers`() {
         #expect(ProtocolVersion.v1.rawValue == 1 && ProtocolVersion.v2.rawValue == 2)
-        #expect(ProtocolVersion.supported == .v1 ... .v2)
+        #expect(ProtocolVersion.supported == .v1 ... .v3)
         #expect(ProtocolVersion.v1.modifyingRequestsMax == 1)
         #expect(ProtocolVersion.v2.modifyingRequestsMax == 8)
+        #expect(ProtocolVersion.v3.rawValue == 3 && ProtocolVersion.v3.modifyingRequestsMax == 8)
         #expect(Features.upgrade.rawValue == 1)
         #expect(UpgradeScheme.allCases.map(\.rawValue) == [1, 2])
         #expect(DeadlinePolicy.allCases.map(\.rawValue) == [1, 2, 3])

@@ -75,7 +75,7 @@ extension RequestBody {
             return .objectPunch(body)
         case .connect, .disconnect, .ping, .enqueue, .cancel, .blockingAST, .completionAST,
             .objectCreate, .objectDestroy, .objectRead, .objectGetattr, .upgradeProgress,
-            .targetUp, .upgradeStart, .upgradeStatus, .auditRead:
+            .targetUp, .upgradeStart, .upgradeStatus, .auditRead, .abortRecovery, .batch:
             return self
         }
     }
@@ -106,7 +106,7 @@ extension ReplyBody {
             body.modified = body.modified.inVersion1
             return .objectAttributes(body)
         case .read: return withoutChecksums
-        case .empty, .connect, .enqueue, .receipt, .upgradeStarted, .upgradeStatus, .audit:
+        case .empty, .connect, .enqueue, .receipt, .upgradeStarted, .upgradeStatus, .audit, .batch:
             return self
         }
     }

@@ -13,6 +13,8 @@ public enum ReplyBody: Equatable, Sendable {
     case upgradeStarted(UpgradeEpoch)
     case upgradeStatus(UpgradeStatusReply)
     case audit(AuditReadReply)
+    /// One answer for each request of a batch, in their order.
+    case batch([BatchAnswer])
 
     var bufferCount: Int {
         switch self {
@@ -36,6 +38,15 @@ public enum ReplyBody: Equatable, Sendable {
         var message = LustreMessageEncoder(
             bufferCount: bufferCount + (trailer == nil ? 0 : 1), into: &writer)
         message.buffer(into: &writer) { header.encode(into: &$0) }
+        encodeBuffers(version, &message, into: &writer)
+        if let trailer { message.buffer(into: &writer) { trailer.encode(into: &$0) } }
+    }
+
+    /// Everything behind buffer 0, the trailer apart.
+    func encodeBuffers(
+        _ version: ProtocolVersion, _ message: inout LustreMessageEncoder,
+        into writer: inout WireWriter
+    ) {
         switch self {
         case .empty:
             break
@@ -52,10 +63,11 @@ public enum ReplyBody: Equatable, Sendable {
             message.buffer(into: &writer) {
                 if !reply.travelsByBulk { $0.append(reply.data) }
             }
+        case .batch(let answers):
+            message.buffer(into: &writer) { Batch.encode(answers, version, into: &$0) }
         default:
             message.buffer(into: &writer) { encodeFlat(into: &$0, version) }
         }
-        if let trailer { message.buffer(into: &writer) { trailer.encode(into: &$0) } }
     }
 
     private func encodeFlat(into writer: inout WireWriter, _ version: ProtocolVersion) {
@@ -68,7 +80,7 @@ public enum ReplyBody: Equatable, Sendable {
         case .upgradeStarted(let epoch): epoch.encode(into: &writer)
         case .upgradeStatus(let body): body.encode(into: &writer)
         case .audit(let body): body.encode(into: &writer)
-        case .empty, .connect, .enqueue, .read:
+        case .empty, .connect, .enqueue, .read, .batch:
             preconditionFailure("a message with buffers of its own is not flat")
         }
     }
@@ -126,17 +138,23 @@ public enum ReplyBody: Equatable, Sendable {
         case .auditRead:
             var reader = try message.reader(1, in: bytes)
             self = .audit(try AuditReadReply(from: &reader))
+        case .batch:
+            var reader = try message.reader(1, in: bytes)
+            self = .batch(try Batch.answers(from: &reader, version))
         default:
             self = .empty
         }
     }
 
     /// Bytes for the reply data table: read back by `restored` in whatever build comes next.
-    public func saved(as opcode: Opcode, status: Status) -> [UInt8] {
+    public func saved(
+        as opcode: Opcode, status: Status, preVersions: PreVersions = PreVersions()
+    ) -> [UInt8] {
         var header = PtlRPCBody()
         header.type = .reply
         header.opcode = opcode
         header.status = status
+        header.preVersions = preVersions
         var writer = WireWriter()
         encode(header: header, version: .v2, into: &writer)
         return writer.bytes
@@ -145,19 +163,27 @@ public enum ReplyBody: Equatable, Sendable {
     /// What `saved` wrote.
     public static func restored(
         _ bytes: [UInt8]
-    ) throws(WireError) -> (opcode: Opcode, status: Status, body: ReplyBody) {
-        try RawSpan.over(bytes) {
-            (span: RawSpan) throws(WireError) -> (opcode: Opcode, status: Status, body: ReplyBody)
-            in
+    ) throws(WireError) -> SavedReply {
+        try RawSpan.over(bytes) { (span: RawSpan) throws(WireError) -> SavedReply in
             let message = try LustreMessage(parsing: span)
             var reader = try message.reader(0, in: span)
             let header = try PtlRPCBody(from: &reader)
             let body = try ReplyBody(
                 opcode: header.opcode, status: header.status, message: message, bytes: span,
                 version: .v2)
-            return (header.opcode, header.status, body)
+            return SavedReply(
+                opcode: header.opcode, status: header.status, body: body,
+                preVersions: header.preVersions)
         }
     }
+}
+
+/// A reply as it comes back from the reply data table.
+public struct SavedReply: Equatable, Sendable {
+    public var opcode: Opcode
+    public var status: Status
+    public var body: ReplyBody
+    public var preVersions: PreVersions
 }
 
 /// Behind every reply of a target that prepares for an upgrade: a lost notice costs one reply.

@@ -32,6 +32,10 @@ public enum RequestBody: Equatable, Sendable {
     case upgradeStart(UpgradeStart)
     case upgradeStatus
     case auditRead(AuditReadRequest)
+    /// Ends a recovery: who has not finished his part is evicted.
+    case abortRecovery
+    /// Several requests that read, or tell what the client holds; version 3 and later.
+    case batch([RequestBody])
 
     public var opcode: Opcode {
         switch self {
@@ -63,6 +67,8 @@ public enum RequestBody: Equatable, Sendable {
         case .upgradeStart: .upgradeStart
         case .upgradeStatus: .upgradeStatus
         case .auditRead: .auditRead
+        case .abortRecovery: .abortRecovery
+        case .batch: .batch
         }
     }
 
@@ -74,7 +80,8 @@ public enum RequestBody: Equatable, Sendable {
             true
         case .connect, .disconnect, .ping, .enqueue, .cancel, .blockingAST, .completionAST,
             .getattr, .lookup, .openReplay, .readdir, .objectRead, .objectGetattr,
-            .upgradeProgress, .targetUp, .upgradeStart, .upgradeStatus, .auditRead:
+            .upgradeProgress, .targetUp, .upgradeStart, .upgradeStatus, .auditRead, .abortRecovery,
+            .batch:
             false
         }
     }
@@ -84,10 +91,10 @@ public enum RequestBody: Equatable, Sendable {
         switch self {
         case .connect, .disconnect, .ping, .enqueue, .cancel, .blockingAST, .completionAST,
             .openReplay, .close, .objectWrite, .upgradeProgress, .targetUp, .upgradeStart,
-            .upgradeStatus, .auditRead:
+            .upgradeStatus, .auditRead, .abortRecovery:
             true
         case .getattr, .lookup, .setattr, .mkdir, .open, .unlink, .rename, .readdir,
-            .objectCreate, .objectDestroy, .objectRead, .objectPunch, .objectGetattr:
+            .objectCreate, .objectDestroy, .objectRead, .objectPunch, .objectGetattr, .batch:
             false
         }
     }
@@ -113,7 +120,7 @@ public enum RequestBody: Equatable, Sendable {
     var bufferCount: Int {
         switch self {
         case .connect: 6
-        case .disconnect, .ping, .upgradeStatus: 1
+        case .disconnect, .ping, .upgradeStatus, .abortRecovery: 1
         case .enqueue(let enqueue): enqueue.receipt == nil ? 2 : 3
         case .blockingAST(let ast): ast.notice == nil ? 2 : 3
         case .completionAST(let ast): ast.commitNotice == nil && ast.grantEpoch == nil ? 3 : 4
@@ -124,13 +131,22 @@ public enum RequestBody: Equatable, Sendable {
 
     /// Appends the whole message: container, header, and this body as `version` spells it.
     public func encode(
-        header: PtlRPCBody, version: ProtocolVersion, into writer: inout WireWriter
+        header: PtlRPCBody, version: ProtocolVersion, flags: UInt32 = 0,
+        into writer: inout WireWriter
     ) {
         var header = header
         header.opcode = opcode
         header.type = .request
-        var message = LustreMessageEncoder(bufferCount: bufferCount, into: &writer)
+        var message = LustreMessageEncoder(bufferCount: bufferCount, flags: flags, into: &writer)
         message.buffer(into: &writer) { header.encode(into: &$0) }
+        encodeBuffers(version, &message, into: &writer)
+    }
+
+    /// Everything behind buffer 0.
+    func encodeBuffers(
+        _ version: ProtocolVersion, _ message: inout LustreMessageEncoder,
+        into writer: inout WireWriter
+    ) {
         switch self {
         case .connect(let connect, _):
             message.buffer(into: &writer) {
@@ -142,8 +158,10 @@ public enum RequestBody: Equatable, Sendable {
             message.buffer(into: &writer) { $0.u64(connect.clientHandle) }
             message.buffer(into: &writer) { connect.connectData.encode(into: &$0) }
             message.buffer(into: &writer) { connect.encodeHello(into: &$0) }
-        case .disconnect, .ping, .upgradeStatus:
+        case .disconnect, .ping, .upgradeStatus, .abortRecovery:
             break
+        case .batch(let requests):
+            message.buffer(into: &writer) { Batch.encode(requests, version, into: &$0) }
         case .enqueue(let enqueue):
             message.buffer(into: &writer) {
                 enqueue.request.spelled(in: version).encode(into: &$0)
@@ -199,7 +217,7 @@ public enum RequestBody: Equatable, Sendable {
         case .upgradeStart(let body): body.encode(into: &writer)
         case .auditRead(let body): body.encode(into: &writer)
         case .connect, .disconnect, .ping, .enqueue, .cancel, .blockingAST, .completionAST,
-            .objectWrite, .upgradeStatus:
+            .objectWrite, .upgradeStatus, .abortRecovery, .batch:
             preconditionFailure("a message with buffers of its own is not flat")
         }
     }
@@ -233,6 +251,13 @@ public enum RequestBody: Equatable, Sendable {
             return
         case .upgradeStatus:
             self = .upgradeStatus
+            return
+        case .abortRecovery:
+            self = .abortRecovery
+            return
+        case .batch where version >= .v3:
+            var reader = try message.reader(1, in: bytes)
+            self = .batch(try Batch.requests(from: &reader, version))
             return
         default:
             break

@@ -8,9 +8,9 @@
 /// |      4 |    4 | flavour     | 0, the null security policy                          |
 /// |      8 |    4 | magic       | 0x0BD00BD3                                           |
 /// |     12 |    4 | replySize   | bytes the client set aside for the reply             |
-/// |     16 |    4 | checksum    | of early replies; 0                                  |
+/// |     16 |    4 | checksum    | of early replies (`PtlRPCBody.checksum`); else 0     |
 /// |     20 |    4 | flags       | MSGHDR_AT_SUPPORT 1                                  |
-/// |     24 |    4 | opcode      | inside batches only; 0                               |
+/// |     24 |    4 | opcode      | inside batches only; else 0                          |
 /// |     28 |    4 | padding     | 0                                                    |
 /// |     32 |  4*n | lengths     | then zeros up to a multiple of 8                     |
 ///
@@ -21,7 +21,17 @@ public struct LustreMessage: Sendable {
     public static let bufferCountMax = 12
     public static let fixedSize = 32
 
+    /// lm_flags: the sender understands early replies, and takes the real one behind the room
+    /// for an early one (MSGHDR_AT_SUPPORT).
+    public static let adaptiveTimeouts: UInt32 = 1
+
     public let bufferCount: Int
+    public let checksum: UInt32
+    public let flags: UInt32
+    /// Inside batches: what the message asks for.
+    public let opcode: Opcode
+    /// Where the next message of a batch begins: behind the last buffer, padded to 8.
+    public let paddedByteCount: Int
     private var offsets = InlineArray<12, Int32>(repeating: 0)
     private var lengths = InlineArray<12, Int32>(repeating: 0)
 
@@ -32,7 +42,11 @@ public struct LustreMessage: Sendable {
         _ = try reader.u32()
         let magic = try reader.u32()
         guard magic == Self.magic else { throw .badMagic(magic) }
-        try reader.skip(20)
+        try reader.skip(4)
+        checksum = try reader.u32()
+        flags = try reader.u32()
+        opcode = Opcode(rawValue: try reader.u32())
+        try reader.skip(4)
         guard count >= 1, count <= Self.bufferCountMax else {
             throw .badLength(
                 field: "lm_bufcount", value: UInt64(count), limit: UInt64(Self.bufferCountMax))
@@ -48,6 +62,7 @@ public struct LustreMessage: Sendable {
             lengths[index] = Int32(length)
             offset += (Int(length) + 7) & ~7
         }
+        paddedByteCount = offset
     }
 
     /// Header with `bufferCount` lengths, rounded up to 8.
@@ -76,7 +91,10 @@ public struct LustreMessageEncoder {
     private var next = 0
 
     /// Writes the fixed part for `bufferCount` buffers.
-    public init(bufferCount: Int, replySize: Int = 0, into writer: inout WireWriter) {
+    public init(
+        bufferCount: Int, replySize: Int = 0, checksum: UInt32 = 0, flags: UInt32 = 0,
+        opcode: Opcode? = nil, into writer: inout WireWriter
+    ) {
         precondition(bufferCount >= 1 && bufferCount <= LustreMessage.bufferCountMax)
         start = writer.count
         self.bufferCount = bufferCount
@@ -84,7 +102,10 @@ public struct LustreMessageEncoder {
         writer.u32(0)
         writer.u32(LustreMessage.magic)
         writer.u32(UInt32(replySize))
-        writer.zeros(LustreMessage.headerSize(bufferCount: bufferCount) - 16)
+        writer.u32(checksum)
+        writer.u32(flags)
+        writer.u32(opcode?.rawValue ?? 0)
+        writer.zeros(LustreMessage.headerSize(bufferCount: bufferCount) - 28)
     }
 
     /// Appends the next buffer: what `body` writes, padded to 8. Traps past the announced count.

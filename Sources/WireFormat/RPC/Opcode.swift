@@ -43,6 +43,10 @@ public struct Opcode: RawRepresentable, Hashable, Sendable, BitwiseCopyable {
     public static let upgradeStart = Opcode(rawValue: 3203)
     public static let upgradeStatus = Opcode(rawValue: 3204)
     public static let auditRead = Opcode(rawValue: 3205)
+    public static let abortRecovery = Opcode(rawValue: 3206)
+
+    /// Several requests in one message; version 3 and later.
+    public static let batch = Opcode(rawValue: 3301)
 
     /// The high bits of pb_version: OBD, MDS, OST or DLM.
     public var family: UInt32 {
@@ -88,6 +92,8 @@ public struct Opcode: RawRepresentable, Hashable, Sendable, BitwiseCopyable {
         case .upgradeStart: "upgrade start"
         case .upgradeStatus: "upgrade status"
         case .auditRead: "audit read"
+        case .abortRecovery: "abort recovery"
+        case .batch: "batch"
         default: "opcode \(rawValue)"
         }
     }
@@ -134,12 +140,14 @@ public struct ProtocolVersion: RawRepresentable, Hashable, Comparable, Sendable,
     public static let v1 = ProtocolVersion(rawValue: 1)
     /// FIDs, nanoseconds, tags, checksummed bulk.
     public static let v2 = ProtocolVersion(rawValue: 2)
+    /// Batches; opens and locks are replayed in them.
+    public static let v3 = ProtocolVersion(rawValue: 3)
     @inlinable
     public static func < (a: ProtocolVersion, b: ProtocolVersion) -> Bool {
         a.rawValue < b.rawValue
     }
     /// What this build can speak.
-    public static let supported: ClosedRange<ProtocolVersion> = .v1 ... .v2
+    public static let supported: ClosedRange<ProtocolVersion> = .v1 ... .v3
 
     /// Modifying requests that one client may have in flight at one target.
     public var modifyingRequestsMax: Int { self < .v2 ? 1 : 8 }

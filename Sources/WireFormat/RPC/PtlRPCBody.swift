@@ -40,7 +40,8 @@ public struct PtlRPCBody: Equatable, Sendable {
     public var serviceSeconds: UInt32 = 0
     public var lockLimit: UInt32 = 0
     public var lockVolume: UInt64 = 0
-    public var preVersions = InlineArray<4, UInt64>(repeating: 0)
+    /// Of an update: the versions of the objects that it found (version-based recovery).
+    public var preVersions = PreVersions()
     /// Match bits of the bulk transfer.
     public var matchBits: UInt64 = 0
 
@@ -108,6 +109,82 @@ public struct PtlRPCBody: Equatable, Sendable {
         writer.zeros(24)
         writer.zeros(32)
     }
+
+    /// lm_cksum of an early reply under the null security policy: CRC-32 (polynomial 0xEDB88320,
+    /// reflected) over these 184 bytes, begun with all ones, without the final complement. A bit
+    /// at a time: early replies are rare.
+    public var checksum: UInt32 {
+        var writer = WireWriter(capacity: Self.encodedSize)
+        encode(into: &writer)
+        var crc = UInt32.max
+        for byte in writer.bytes {
+            crc ^= UInt32(byte)
+            for _ in 0..<8 { crc = crc >> 1 ^ (crc & 1 == 0 ? 0 : 0xEDB8_8320) }
+        }
+        return crc
+    }
+}
+
+/// pb_pre_versions: the versions of up to four objects before an update, in the operation's order.
+///
+/// A server tells them with the reply and keeps nothing; the client gives them back in the replay,
+/// which is executed only where the objects are again what they were.
+public struct PreVersions: Equatable, Sendable, BitwiseCopyable {
+    /// How many objects an update can name.
+    public static let count = 4
+
+    private var words = (UInt64(0), UInt64(0), UInt64(0), UInt64(0))
+
+    public init() {}
+
+    /// At most four; the rest are not told.
+    public init(_ versions: [ObjectVersion]) {
+        for (index, version) in versions.prefix(Self.count).enumerated() {
+            self[index] = version.rawValue
+        }
+    }
+
+    /// Nothing is said of any object: the sender does not take part.
+    public var isEmpty: Bool { self == PreVersions() }
+
+    public subscript(index: Int) -> UInt64 {
+        get {
+            switch index {
+            case 0: words.0
+            case 1: words.1
+            case 2: words.2
+            case 3: words.3
+            default: preconditionFailure("an update names at most four objects")
+            }
+        }
+        set {
+            switch index {
+            case 0: words.0 = newValue
+            case 1: words.1 = newValue
+            case 2: words.2 = newValue
+            case 3: words.3 = newValue
+            default: preconditionFailure("an update names at most four objects")
+            }
+        }
+    }
+
+    public static func == (a: PreVersions, b: PreVersions) -> Bool { a.words == b.words }
+}
+
+/// What an object was when an update found it, as pb_pre_versions tells it.
+@frozen
+public struct ObjectVersion: RawRepresentable, Hashable, Sendable, BitwiseCopyable {
+    public var rawValue: UInt64
+    @inlinable
+    public init(rawValue: UInt64) { self.rawValue = rawValue }
+    /// Nothing is said: never compared.
+    public static let untold = ObjectVersion(rawValue: 0)
+    /// There was none (ENOENT_VERSION).
+    public static let absent = ObjectVersion(rawValue: 1)
+    /// Changed last by this update; zero for an object from before versions were kept. Moved up by
+    /// two, so that the first transnos are not taken for the marks above.
+    @inlinable
+    public init(_ transno: UInt64) { rawValue = transno &+ 2 }
 }
 
 /// pb_type.

@@ -9,7 +9,7 @@ import Testing
         ["serve", "mds"], ["fs", "put", "x", "/y", "--nid", "7"],
         [
             "serve", "oss", "--target", "a", "--store", "/tmp/x", "--nid", "127.0.0.1",
-            "--protocol", "3",
+            "--protocol", "4",
         ],
         [
             "serve", "oss", "--target", "a", "--store", "/tmp/x", "--nid", "127.0.0.1",
