@@ -136,11 +136,11 @@ private let open = RequestBody.open(
         rig.reply(opens[0])
         rig.reply(opens[1])
         rig.reply(rig.take())
-        for transno in [12, 13] as [UInt64] {
-            let replays = rig.takeAll()
-            #expect(replays.map(\.header.transno.rawValue) == [transno])
-            #expect(replays.map(\.header.flags) == [.replay])
-            rig.reply(replays[0], transno: transno, lastCommitted: 10)
+        let replays = rig.takeAll()
+        #expect(replays.map(\.header.transno.rawValue) == [12, 13])
+        #expect(replays.map(\.header.flags) == [.replay, .replay])
+        for replay in replays {
+            rig.reply(replay, transno: replay.header.transno.rawValue, lastCommitted: 10)
         }
         #expect(rig.state == .replayLocks && rig.inbox.isEmpty)
         rig.client.replayLocks(

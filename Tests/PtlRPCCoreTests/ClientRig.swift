@@ -249,7 +249,8 @@ struct ClientRig {
     mutating func reply(
         _ request: Received, status: Status = .ok, _ body: ReplyBody = .empty, transno: UInt64 = 0,
         lastCommitted: UInt64 = 0, connectionCount: UInt32? = nil, trailer: ReplyTrailer? = nil,
-        from server: Int? = nil
+        preVersions: PreVersions = PreVersions(), serviceEstimate: UInt32 = 0,
+        serviceSeconds: UInt32 = 0, from server: Int? = nil
     ) {
         var header = PtlRPCBody()
         header.type = .reply
@@ -258,6 +259,9 @@ struct ClientRig {
         header.handle = 0xE0 + UInt64(request.server)
         header.transno = Transno(rawValue: transno)
         header.lastCommitted = Transno(rawValue: lastCommitted)
+        header.preVersions = preVersions
+        header.timeoutSeconds = serviceEstimate
+        header.serviceSeconds = serviceSeconds
         header.connectionCount = connectionCount ?? request.header.connectionCount
         let server = server ?? request.server
         var writer = WireWriter()
@@ -271,6 +275,26 @@ struct ClientRig {
         nodes[server].put(
             to: Self.nid(0), portal: portal, matchBits: request.xid.rawValue,
             payload: writer.bytes, now: now)
+        settle()
+    }
+
+    /// Says "still at it": the deadline is so many seconds after the request was sent.
+    mutating func replyEarly(
+        _ request: Received, timeout seconds: UInt32, checksumError: UInt32 = 0
+    ) {
+        var header = PtlRPCBody()
+        header.type = .reply
+        header.opcode = request.header.opcode
+        header.timeoutSeconds = seconds
+        header.connectionCount = request.header.connectionCount
+        var writer = WireWriter()
+        var message = LustreMessageEncoder(
+            bufferCount: 1, checksum: header.checksum ^ checksumError,
+            flags: LustreMessage.adaptiveTimeouts, into: &writer)
+        message.buffer(into: &writer) { header.encode(into: &$0) }
+        nodes[request.server].put(
+            to: Self.nid(0), portal: request.portal == 12 ? 10 : 4,
+            matchBits: request.xid.rawValue, offset: 0, payload: writer.bytes, now: now)
         settle()
     }
 

@@ -17,6 +17,14 @@ struct ServerTestClient {
     var handle: UInt64
     var versions = ProtocolVersion.supported
     var isObserver = false
+    /// Requests carry this time-out, and take early replies.
+    var timeoutSeconds: UInt32 = 0
+    /// What its connects say of the target's service before.
+    var serviceSeconds: UInt32 = 0
+    /// Early replies: match bits, header.
+    var early: [(xid: UInt64, header: PtlRPCBody)] = []
+    /// Where the last reply stood in its room.
+    var replyOffset = 0
     var connectionCount: UInt32 = 0
     var exportHandle: UInt64 = 0
     var version = ProtocolVersion.v2
@@ -75,6 +83,7 @@ struct ServerHarness {
     var holdsConnects = false
     var heldConnects: [RequestToken] = []
     var answer: (ServerRequest) -> (Status, ReplyBody) = { _ in (.ok, .empty) }
+    var versionsBefore: (ServerRequest) -> PreVersions = { _ in PreVersions() }
 
     init(
         kind: TargetKind = .mds, start: RPCServer.StartMode? = .fresh,
@@ -142,7 +151,8 @@ struct ServerHarness {
     mutating func send(
         _ client: Int, _ body: RequestBody, tag: UInt16? = nil, flags: MessageFlags = [],
         xid: UInt64? = nil, transno: UInt64 = 0, matchBits: UInt64 = 0,
-        connectionCount: UInt32? = nil, settles: Bool = true,
+        connectionCount: UInt32? = nil, preVersions: PreVersions = PreVersions(),
+        settles: Bool = true,
         change: (inout [UInt8]) -> Void = { _ in }
     ) -> UInt64 {
         let number = xid ?? clients[client].nextXID
@@ -154,10 +164,16 @@ struct ServerHarness {
         header.flags = flags
         header.transno = Transno(rawValue: transno)
         header.matchBits = matchBits
+        header.preVersions = preVersions
+        header.timeoutSeconds = clients[client].timeoutSeconds
+        header.serviceSeconds = clients[client].serviceSeconds
         header.connectionCount = connectionCount ?? clients[client].connectionCount
         clients[client].opcodes[number] = body.opcode
         var writer = WireWriter()
-        body.encode(header: header, version: clients[client].version, into: &writer)
+        body.encode(
+            header: header, version: clients[client].version,
+            flags: clients[client].timeoutSeconds > 0 ? LustreMessage.adaptiveTimeouts : 0,
+            into: &writer)
         var bytes = writer.bytes
         change(&bytes)
         var portal = kind.requestPortal
@@ -317,11 +333,15 @@ struct ServerHarness {
         }
         let opcode = clients[client].opcodes[put.matchBits] ?? .ping
         let version = clients[client].version
+        var isEarly = false
         let parsed = RawSpan.over(bytes) { span -> (PtlRPCBody, ReplyBody?, ReplyTrailer?)? in
             guard let message = try? LustreMessage(parsing: span),
                 var reader = try? message.reader(0, in: span),
                 let header = try? PtlRPCBody(from: &reader)
             else { return nil }
+            isEarly = message.flags & LustreMessage.adaptiveTimeouts != 0
+            precondition(
+                !isEarly || message.checksum == header.checksum, "a checksum that is right")
             let body = try? ReplyBody(
                 opcode: opcode, status: header.status, message: message, bytes: span,
                 version: version)
@@ -329,6 +349,11 @@ struct ServerHarness {
             return (header, body, trailer)
         }
         guard let (header, body, trailer) = parsed else { preconditionFailure("unreadable reply") }
+        if isEarly {
+            clients[client].early.append((put.matchBits, header))
+            return
+        }
+        if put.cookie == 0 { clients[client].replyOffset = put.offset }
         if put.cookie == 1 {
             clients[client].callbacks.append((put.matchBits, header))
             if clients[client].answersCallbacks { answerCallback(client, put.matchBits, header) }
@@ -389,18 +414,20 @@ struct ServerHarness {
     mutating func complete(_ request: ServerRequest) {
         let (status, body) = answer(request)
         var number: UInt64 = 0
+        let preVersions = versionsBefore(request)
         if request.body.isUpdate, !status.isError {
             number = request.isReplay ? request.replayTransno.rawValue : transno + 1
             transno = max(transno, number)
             if let record = server.replyRecord(
-                request.token, status: status, body: body, transno: Transno(rawValue: number))
+                request.token, status: status, body: body, transno: Transno(rawValue: number),
+                preVersions: preVersions)
             {
                 put("replyData", record.key, record.value, number)
             }
         }
         server.reply(
             request.token, status: status, body: body, transno: Transno(rawValue: number),
-            lnet: &serverLNet, now: now)
+            preVersions: preVersions, lnet: &serverLNet, now: now)
     }
 
     mutating func put(_ table: String, _ key: [UInt8], _ value: [UInt8]?, _ transno: UInt64) {

@@ -40,6 +40,11 @@ struct Import: Sendable {
             case finalPing
         }
 
+        struct Batch: Sendable {
+            var xid: XID
+            var cookies: [UInt64]
+        }
+
         var phase = Phase.awaitingOpens
         /// The instance that is told; a reconnect to it goes on where this one stopped.
         var instance: UInt64
@@ -48,10 +53,13 @@ struct Import: Sendable {
         var nextReplay = 0
         /// Those of them that were sent and not answered.
         var unansweredReplays = 0
-        /// The highest transno that was replayed and answered.
+        /// The batches among them, with the cookies of what they hold.
+        var batches: [Batch] = []
+        /// The highest transno whose replay was sent.
         var cursor = Transno.zero
-        /// The saved request under way, `.zero` for none.
-        var replaying = XID.zero
+        /// Saved requests that were sent and not answered, and those of them that carry bulk.
+        var updatesUnderWay = 0
+        var bulkUnderWay = 0
         /// Replays under way when the connection was lost.
         var interrupted = RequestList()
     }
@@ -81,6 +89,8 @@ struct Import: Sendable {
     var isLeaving = false
     /// The owner has locks or opens there.
     var holdsState = false
+    /// Something was done there since the target last knew nothing of this client.
+    var wasUsed = false
 
     var highestXID = XID.zero
     var highestTransno = Transno.zero
@@ -111,6 +121,15 @@ struct Import: Sendable {
     var failures = 0
     var recovery: Recovery?
     var lastSentAt = Ticks.zero
+    /// When the owner last wanted something; pings are nobody's wish.
+    var lastUsedAt = Ticks.zero
+    /// DISCONNECT is under way because nothing is wanted here.
+    var isIdling = false
+    /// No deadline of a sent request is before this.
+    var deadlineMin = Ticks.distantFuture
+    /// The target's service time as its replies say it, and how much longer answers took.
+    var serviceEstimate = TimeEstimate()
+    var latencyEstimate = TimeEstimate()
     /// No update may go out before something saved is committed: ask for it then.
     var commitPingAt = Ticks.distantFuture
     var counters = ImportCounters()
@@ -138,11 +157,9 @@ struct Import: Sendable {
         saved.insert(Saved(transno: transno, xid: xid), at: place)
     }
 
-    /// Takes the oldest saved request if it is committed and not being replayed right now.
+    /// Takes the oldest saved request if it is committed.
     mutating func takeCommitted(upTo transno: Transno) -> XID? {
-        guard savedHead < saved.count, saved[savedHead].transno <= transno,
-            saved[savedHead].xid != recovery?.replaying ?? .zero
-        else { return nil }
+        guard savedHead < saved.count, saved[savedHead].transno <= transno else { return nil }
         let xid = saved[savedHead].xid
         savedHead += 1
         if savedHead == saved.count {

@@ -19,6 +19,8 @@ public enum ImportState: UInt8, BitwiseCopyable, Sendable, CaseIterable {
     case full = 9
     /// The target has forgotten the client; passed through on the way to `full`.
     case evicted = 10
+    /// Disconnected because nothing was wanted; the next call connects.
+    case idle = 11
 
     /// LUSTRE_IMP_*, as `lctl` prints them.
     public var name: String {
@@ -33,6 +35,7 @@ public enum ImportState: UInt8, BitwiseCopyable, Sendable, CaseIterable {
         case .recover: "RECOVER"
         case .full: "FULL"
         case .evicted: "EVICTED"
+        case .idle: "IDLE"
         }
     }
 
@@ -40,7 +43,7 @@ public enum ImportState: UInt8, BitwiseCopyable, Sendable, CaseIterable {
     public var isConnected: Bool {
         switch self {
         case .replay, .replayLocks, .replayWait, .recover, .full, .evicted: true
-        case .closed, .new, .disconnected, .connecting: false
+        case .closed, .new, .disconnected, .connecting, .idle: false
         }
     }
 }
@@ -87,6 +90,10 @@ public struct ImportSummary: Sendable {
     public var savedCount: Int
     /// Requests that have not gone out.
     public var queuedCount: Int
+    /// The target's estimate of its service time, and ours of the network beside it; zero where
+    /// nothing slow was seen.
+    public var serviceEstimate: TickInterval
+    public var networkLatency: TickInterval
     public var counters: ImportCounters
     public var history: ImportHistory
 }
@@ -100,6 +107,9 @@ public struct ImportCounters: Equatable, Sendable {
     public internal(set) var replayed: UInt64 = 0
     public internal(set) var resent: UInt64 = 0
     public internal(set) var timeouts: UInt64 = 0
+    /// "Still at it": deadlines that a target put off.
+    public internal(set) var earlyReplies: UInt64 = 0
+    public internal(set) var idleDisconnects: UInt64 = 0
     public internal(set) var evictions: UInt64 = 0
     /// Replies of older connections, of other nodes, or to nothing.
     public internal(set) var lateReplies: UInt64 = 0

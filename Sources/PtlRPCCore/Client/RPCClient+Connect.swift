@@ -48,7 +48,7 @@ extension RPCClient {
     /// The owner has asked for a connection and has not ended it.
     private func isWanted(_ index: Int) -> Bool {
         switch imports[index].state {
-        case .new, .closed: false
+        case .new, .closed, .idle: false
         case .disconnected, .connecting, .replay, .replayLocks, .replayWait, .recover, .full,
             .evicted:
             !imports[index].isLeaving
@@ -90,6 +90,8 @@ extension RPCClient {
         header.connectionCount = subject.lastConnectionCount &+ 1
         header.timeoutSeconds = UInt32(
             clamping: configuration.connectTimeout.nanoseconds / 1_000_000_000)
+        // What the target has been taking: a recovery there waits the longer for this client.
+        header.serviceSeconds = subject.serviceEstimate.latest.secondsRoundedUp
         header.operationFlags = subject.instance == 0 ? .initial : .reconnect
         if subject.savedHead < subject.saved.count {
             // MSG_CONNECT_TRANSNO: what would be replayed first.
@@ -178,7 +180,9 @@ extension RPCClient {
             attempt.xid == xid
         else { return }
         guard !header.status.isError, case .connect(let reply) = body,
-            configuration.versions.contains(reply.version)
+            configuration.versions.contains(reply.version),
+            // A target grants of what was offered, and nothing else.
+            reply.features.isSubset(of: configuration.features)
         else {
             let status = header.status.isError ? header.status : .protocolError
             if isParked {
@@ -256,12 +260,13 @@ extension RPCClient {
         imports[index].connectionCount = attempt.connectionCount
         imports[index].remoteHandle = handle
         imports[index].version = reply.version
-        imports[index].features = reply.features.intersection(configuration.features)
+        imports[index].features = reply.features
         imports[index].instance = reply.instance
         imports[index].trailer = nil
         imports[index].failures = 0
         imports[index].retryAt = .distantFuture
         imports[index].lastSentAt = now
+        imports[index].lastUsedAt = now
         if imports[index].epoch < reply.epoch { imports[index].epoch = reply.epoch }
         let granted = Int(reply.connectData.modifyingRequestsMax)
         let known = reply.version.modifyingRequestsMax
@@ -271,7 +276,7 @@ extension RPCClient {
 
         switch reply.mode {
         case .fresh:
-            beginFresh(index, reply, &lnet, now)
+            beginFresh(index, reply, wasKnown: previousInstance != 0, &lnet, now)
         case .sameInstance where previousInstance == reply.instance:
             noteCommitted(index, reply.lastCommitted)
             if let recovery = imports[index].recovery, recovery.instance == reply.instance,
@@ -329,11 +334,10 @@ extension RPCClient {
             let xid = imports[index].sent.head
             detachBulk(xid, &lnet)
             unlist(xid, index)
-            guard !requests[xid].isSaved else { continue }
             switch requests[xid].kind {
-            case .call:
+            case .call where !requests[xid].isSaved:
                 break
-            case .openReplay, .lockReplay:
+            case .call, .openReplay, .lockReplay:
                 requests.append(
                     xid, to: &imports[index].recovery!.interrupted, as: .interrupted)
             case .connect, .disconnect, .ping, .finalPing:
@@ -354,11 +358,21 @@ extension RPCClient {
     mutating func close(_ index: Int, _ now: Ticks) {
         imports[index].retryAt = .distantFuture
         imports[index].commitPingAt = .distantFuture
+        let isIdling = imports[index].isIdling && !imports[index].isLeaving
         imports[index].isLeaving = false
-        imports[index].enter(.closed, now)
+        imports[index].isIdling = false
+        imports[index].enter(isIdling ? .idle : .closed, now)
         // A later connect is a new beginning.
         imports[index].instance = 0
         imports[index].remoteHandle = 0
-        events.append(.disconnected(import: index, reason: .closed))
+        imports[index].wasUsed = false
+        events.append(.disconnected(import: index, reason: isIdling ? .idle : .closed))
+    }
+
+    /// Leaves a target where nothing is wanted, held or saved. What comes meanwhile waits.
+    mutating func becomeIdle(_ index: Int, _ lnet: inout LNetCore, _ now: Ticks) {
+        imports[index].isIdling = true
+        imports[index].counters.idleDisconnects &+= 1
+        sendInternal(index, .disconnect, .disconnect(imports[index].kind), &lnet, now)
     }
 }

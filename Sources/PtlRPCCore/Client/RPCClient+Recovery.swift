@@ -34,10 +34,12 @@ extension RPCClient {
 
     /// The target knows nothing of this client.
     mutating func beginFresh(
-        _ index: Int, _ reply: ConnectReply, _ lnet: inout LNetCore, _ now: Ticks
+        _ index: Int, _ reply: ConnectReply, wasKnown: Bool, _ lnet: inout LNetCore,
+        _ now: Ticks
     ) {
         abandonRecovery(index, &lnet)
-        if hasState(index) {
+        // Whoever did something there may hold what the target has forgotten. An observer does not.
+        if wasKnown && imports[index].wasUsed && !configuration.isObserver || hasState(index) {
             evict(index, &lnet, now)
         }
         imports[index].lastCommitted = reply.lastCommitted
@@ -69,6 +71,7 @@ extension RPCClient {
         }
         forgetSaved(index)
         imports[index].holdsState = false
+        imports[index].wasUsed = false
         events.append(.evicted(import: index))
     }
 
@@ -110,15 +113,13 @@ extension RPCClient {
         while let xid = imports[index].recovery?.interrupted.head, xid != .zero {
             unlist(xid, index)
             let flags: MessageFlags =
-                requests[xid].kind == .lockReplay ? [.resent, .requestReplayDone] : .resent
+                switch requests[xid].kind {
+                case .lockReplay: [.resent, .requestReplayDone]
+                case .call: [.resent, .replay]
+                case .openReplay, .connect, .disconnect, .ping, .finalPing: .resent
+                }
             imports[index].counters.resent &+= 1
             send(xid, index, flags, timeout: configuration.recoveryTimeout, &lnet, now)
-        }
-        if let xid = imports[index].recovery?.replaying, xid != .zero {
-            imports[index].counters.resent &+= 1
-            send(
-                xid, index, [.replay, .resent], timeout: configuration.recoveryTimeout, &lnet,
-                now)
         }
         if case .finalPing = phase { sendFinalPing(index, &lnet, now) }
         pumpRecovery(index, &lnet, now)
@@ -127,7 +128,18 @@ extension RPCClient {
     /// Forgets an unfinished recovery: its instance is gone, or has forgotten this client.
     mutating func abandonRecovery(_ index: Int, _ lnet: inout LNetCore) {
         guard imports[index].recovery != nil else { return }
-        while let xid = imports[index].recovery?.interrupted.head, xid != .zero { release(xid) }
+        while let xid = imports[index].recovery?.interrupted.head, xid != .zero {
+            if requests[xid].isSaved { unlist(xid, index) } else { release(xid) }
+        }
+        // Saved requests that are under way go back to the replay list.
+        var sent = imports[index].sent.head
+        while sent != .zero {
+            let xid = sent
+            sent = requests[xid].next
+            guard requests[xid].isSaved else { continue }
+            detachBulk(xid, &lnet)
+            unlist(xid, index)
+        }
         var next = imports[index].unanswered.head
         while next != .zero {
             let xid = next
@@ -136,11 +148,6 @@ extension RPCClient {
             case .openReplay, .lockReplay, .finalPing: release(xid)
             case .call, .connect, .disconnect, .ping: break
             }
-        }
-        let replaying = imports[index].recovery!.replaying
-        if replaying != .zero {
-            detachBulk(replaying, &lnet)
-            unlist(replaying, index)
         }
         imports[index].recovery = nil
     }
@@ -157,14 +164,8 @@ extension RPCClient {
                 guard sendReplays(index, .openReplay, [], &lnet, now) else { return }
                 imports[index].recovery!.phase = .requests
             case .requests:
-                guard imports[index].recovery!.replaying == .zero else { return }
-                if let xid = nextSaved(index) {
-                    imports[index].recovery!.replaying = xid
-                    imports[index].counters.replayed &+= 1
-                    send(
-                        xid, index, .replay, timeout: configuration.recoveryTimeout, &lnet, now)
-                    return
-                }
+                guard replaySaved(index, &lnet, now) else { return }
+                prune(index)
                 imports[index].recovery!.phase = .awaitingLocks
                 imports[index].enter(.replayLocks, now)
                 events.append(.needLockReplays(import: index))
@@ -180,24 +181,98 @@ extension RPCClient {
         }
     }
 
-    /// Keeps a few replays under way, in their order. True when all are answered.
+    /// Keeps a window of saved requests under way, by transno: the target puts those of all clients
+    /// in order. At most one whose bytes it has to fetch, since it keeps them until their turn.
+    /// True when all are answered.
+    private mutating func replaySaved(
+        _ index: Int, _ lnet: inout LNetCore, _ now: Ticks
+    ) -> Bool {
+        while imports[index].recovery!.updatesUnderWay < configuration.updateReplaysInFlightMax,
+            let (xid, transno) = nextSaved(index)
+        {
+            let hasBulk = requests.hasBulkSource(xid)
+            if hasBulk {
+                guard imports[index].recovery!.bulkUnderWay == 0 else { return false }
+                imports[index].recovery!.bulkUnderWay = 1
+            }
+            imports[index].recovery!.cursor = transno
+            imports[index].recovery!.updatesUnderWay += 1
+            imports[index].counters.replayed &+= 1
+            send(xid, index, .replay, timeout: configuration.recoveryTimeout, &lnet, now)
+        }
+        return imports[index].recovery!.updatesUnderWay == 0
+    }
+
+    /// Keeps a few replays under way, in their order: one by one, or in batches where the version
+    /// has them. True when all are answered.
     private mutating func sendReplays(
         _ index: Int, _ kind: Request.Kind, _ flags: MessageFlags, _ lnet: inout LNetCore,
         _ now: Ticks
     ) -> Bool {
+        let batchCountMax =
+            imports[index].version >= .v3 ? min(configuration.batchCountMax, Batch.countMax) : 1
         while imports[index].recovery!.unansweredReplays < configuration.replaysInFlightMax,
             imports[index].recovery!.nextReplay < imports[index].recovery!.replays.count
         {
-            let (body, cookie) = imports[index].recovery!.replays[
-                imports[index].recovery!.nextReplay]
-            imports[index].recovery!.nextReplay += 1
-            if case .openReplay(let open) = body, isSavedOpen(index, open.handle) { continue }
+            var bodies: [RequestBody] = []
+            var cookies: [UInt64] = []
+            while bodies.count < batchCountMax,
+                imports[index].recovery!.nextReplay < imports[index].recovery!.replays.count
+            {
+                let (body, cookie) = imports[index].recovery!.replays[
+                    imports[index].recovery!.nextReplay]
+                imports[index].recovery!.nextReplay += 1
+                if case .openReplay(let open) = body, isSavedOpen(index, open.handle) { continue }
+                bodies.append(body)
+                cookies.append(cookie)
+            }
+            guard !bodies.isEmpty else { break }
             imports[index].recovery!.unansweredReplays += 1
-            imports[index].counters.replayed &+= 1
-            sendInternal(index, kind, body, flags: flags, cookie: cookie, &lnet, now)
+            imports[index].counters.replayed &+= UInt64(bodies.count)
+            guard bodies.count > 1 else {
+                sendInternal(index, kind, bodies[0], flags: flags, cookie: cookies[0], &lnet, now)
+                continue
+            }
+            let xid = sendInternal(index, kind, .batch(bodies), flags: flags, &lnet, now)
+            imports[index].recovery!.batches.append(.init(xid: xid, cookies: cookies))
         }
         return imports[index].recovery!.unansweredReplays == 0
             && imports[index].recovery!.nextReplay == imports[index].recovery!.replays.count
+    }
+
+    /// The owner's open or lock replay was answered, or a batch of them.
+    mutating func heldStateAnswered(
+        _ xid: XID, _ index: Int, _ header: PtlRPCBody, _ body: ReplyBody,
+        _ lnet: inout LNetCore, _ now: Ticks
+    ) {
+        if requests[xid].opcode == .batch {
+            let place = imports[index].recovery?.batches.firstIndex { $0.xid == xid }
+            let cookies = place.map { imports[index].recovery!.batches.remove(at: $0).cookies }
+            var answers: [BatchAnswer] = []
+            if case .batch(let all) = body { answers = all }
+            for (number, cookie) in (cookies ?? []).enumerated() {
+                // A target that answers fewer than it was asked has not done the others.
+                let answer =
+                    number < answers.count
+                    ? answers[number]
+                    : BatchAnswer(
+                        opcode: .batch,
+                        status: header.status.isError ? header.status : .protocolError,
+                        body: .empty)
+                events.append(
+                    .replayReply(
+                        import: index, cookie: cookie, status: answer.status, body: answer.body,
+                        xid: xid, transno: .zero))
+            }
+        } else {
+            events.append(
+                .replayReply(
+                    import: index, cookie: requests[xid].cookie, status: header.status,
+                    body: body, xid: xid, transno: header.transno))
+        }
+        release(xid)
+        imports[index].recovery?.unansweredReplays -= 1
+        pumpRecovery(index, &lnet, now)
     }
 
     private func isSavedOpen(_ index: Int, _ handle: UInt64) -> Bool {
@@ -207,8 +282,8 @@ extension RPCClient {
         return false
     }
 
-    /// The saved request with the lowest transno that was not replayed yet.
-    private func nextSaved(_ index: Int) -> XID? {
+    /// The saved request with the lowest transno whose replay was not sent yet.
+    private func nextSaved(_ index: Int) -> (XID, Transno)? {
         let cursor = imports[index].recovery!.cursor
         var low = imports[index].savedHead
         var high = imports[index].saved.count
@@ -220,7 +295,8 @@ extension RPCClient {
                 low = middle + 1
             }
         }
-        return low < imports[index].saved.count ? imports[index].saved[low].xid : nil
+        guard low < imports[index].saved.count else { return nil }
+        return (imports[index].saved[low].xid, imports[index].saved[low].transno)
     }
 
     private mutating func sendFinalPing(_ index: Int, _ lnet: inout LNetCore, _ now: Ticks) {
@@ -234,17 +310,14 @@ extension RPCClient {
     ) {
         detachBulk(xid, &lnet)
         unlist(xid, index)
-        if imports[index].recovery?.replaying == xid {
-            imports[index].recovery!.replaying = .zero
-            imports[index].recovery!.cursor = requests[xid].transno
-        }
+        imports[index].recovery?.updatesUnderWay -= 1
+        if requests.hasBulkSource(xid) { imports[index].recovery?.bulkUnderWay = 0 }
         if header.status.isError {
             events.append(
                 .replayFailed(
                     import: index, opcode: requests[xid].opcode, status: header.status,
                     xid: xid, transno: requests[xid].transno))
         }
-        prune(index)
         pumpRecovery(index, &lnet, now)
     }
 
@@ -252,6 +325,7 @@ extension RPCClient {
     /// rest.
     mutating func becomeFull(_ index: Int, _ lnet: inout LNetCore, _ now: Ticks) {
         imports[index].recovery = nil
+        prune(index)
         imports[index].enter(.recover, now)
         pump(index, &lnet, now)
         imports[index].enter(.full, now)

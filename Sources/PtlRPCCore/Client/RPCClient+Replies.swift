@@ -80,12 +80,21 @@ extension RPCClient {
     mutating func lost(
         _ index: Int, _ reason: DisconnectReason, _ lnet: inout LNetCore, _ now: Ticks
     ) {
-        let xid = imports[index].sent.head
+        let xid = imports[index].sent.tail
         if xid != .zero, requests[xid].kind == .disconnect {
             release(xid)
-            close(index, now)
+            ended(index, &lnet, now)
         } else {
             dropConnection(index, reason, &lnet, now)
+        }
+    }
+
+    /// The DISCONNECT is through, or its connection is gone, which comes to the same.
+    private mutating func ended(_ index: Int, _ lnet: inout LNetCore, _ now: Ticks) {
+        close(index, now)
+        // What was called while an idle import left wants it back.
+        if imports[index].state == .idle, imports[index].queuedCount > 0 {
+            startAttempt(index, at: imports[index].endpoint, &lnet, now)
         }
     }
 
@@ -95,6 +104,8 @@ extension RPCClient {
         var header: PtlRPCBody
         var body: ReplyBody
         var trailer: ReplyTrailer?
+        /// "Still at it": the real one follows.
+        var isEarly = false
     }
 
     private mutating func replyArrived(
@@ -127,7 +138,8 @@ extension RPCClient {
         let answer: Answer?
         do {
             answer = try lnet.withPayload(put.payload) { bytes throws(WireError) in
-                try Self.parse(bytes, opcode, version, connectionCount)
+                try Self.parse(
+                    bytes, opcode, version, connectionCount, isFirst: put.offset == 0)
             }
         } catch {
             imports[index].counters.badMessages &+= 1
@@ -145,7 +157,9 @@ extension RPCClient {
             imports[index].counters.lateReplies &+= 1
             return
         }
-        if isConnect {
+        if answer.isEarly {
+            putOff(xid, index, answer.header, now)
+        } else if isConnect {
             connectAnswered(xid, index, answer.header, answer.body, &lnet, now)
         } else {
             answered(xid, index, answer, &lnet, now)
@@ -153,14 +167,24 @@ extension RPCClient {
     }
 
     /// Reads a reply. Nil for one to an earlier connection: the server echoes pb_conn_cnt.
+    ///
+    /// - Parameter isFirst: it stands at the beginning of the reply's room, where an early reply
+    ///   has its place; the real one to a request that understands early ones is behind it.
     private static func parse(
-        _ bytes: RawSpan, _ opcode: Opcode, _ version: ProtocolVersion, _ connectionCount: UInt32
+        _ bytes: RawSpan, _ opcode: Opcode, _ version: ProtocolVersion, _ connectionCount: UInt32,
+        isFirst: Bool
     ) throws(WireError) -> Answer? {
         let message = try LustreMessage(parsing: bytes)
         var reader = try message.reader(0, in: bytes)
         let header = try PtlRPCBody(from: &reader)
         guard header.connectionCount == connectionCount else { return nil }
         guard header.type != .request else { throw .badValue(field: "pb_type", value: 4711) }
+        if isFirst, message.flags & LustreMessage.adaptiveTimeouts != 0 {
+            guard message.checksum == header.checksum else {
+                throw .badValue(field: "lm_cksum", value: UInt64(message.checksum))
+            }
+            return Answer(header: header, body: .empty, trailer: nil, isEarly: true)
+        }
         let body = try ReplyBody(
             opcode: opcode, status: header.status, message: message, bytes: bytes,
             version: version)
@@ -174,6 +198,7 @@ extension RPCClient {
         let header = answer.header
         let kind = requests[xid].kind
         imports[index].counters.replies &+= 1
+        learn(xid, index, header, now)
         if header.status == .notConnected, kind != .disconnect {
             lost(index, .notConnected, &lnet, now)
             return
@@ -194,18 +219,12 @@ extension RPCClient {
             preconditionFailure("an answer to CONNECT goes another way")
         case .disconnect:
             release(xid)
-            close(index, now)
+            ended(index, &lnet, now)
         case .ping:
             release(xid)
             pump(index, &lnet, now)
         case .openReplay, .lockReplay:
-            events.append(
-                .replayReply(
-                    import: index, cookie: requests[xid].cookie, status: header.status,
-                    body: answer.body, xid: xid, transno: header.transno))
-            release(xid)
-            imports[index].recovery?.unansweredReplays -= 1
-            pumpRecovery(index, &lnet, now)
+            heldStateAnswered(xid, index, header, answer.body, &lnet, now)
         case .finalPing:
             release(xid)
             if header.status.isError {
@@ -228,6 +247,7 @@ extension RPCClient {
         let header = answer.header
         let cookie = requests[xid].cookie
         let isAwaited = !requests[xid].isCancelled
+        if !header.status.isError { imports[index].wasUsed = true }
         settle(xid, index)
         if requests[xid].isUpdate, header.transno > imports[index].highestTransno {
             imports[index].highestTransno = header.transno
@@ -235,6 +255,7 @@ extension RPCClient {
         if requests[xid].isUpdate, header.transno > imports[index].lastCommitted {
             requests[xid].isSaved = true
             requests[xid].transno = header.transno
+            requests[xid].preVersions = header.preVersions
             requests[xid].body.complete(from: body)
             imports[index].save(xid, header.transno)
         } else {

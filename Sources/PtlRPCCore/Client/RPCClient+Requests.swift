@@ -52,7 +52,9 @@ extension RPCClient {
 
     /// Sends what may go out now, each class in the order of its calls.
     mutating func pump(_ index: Int, _ lnet: inout LNetCore, _ now: Ticks) {
-        guard imports[index].state == .full || imports[index].state == .recover else { return }
+        guard imports[index].state == .full || imports[index].state == .recover,
+            !imports[index].isIdling
+        else { return }
         while imports[index].urgent.head != .zero {
             sendQueued(imports[index].urgent.head, index, &lnet, now)
         }
@@ -90,23 +92,25 @@ extension RPCClient {
             flags.insert(.resent)
             imports[index].counters.resent &+= 1
         }
-        send(xid, index, flags, timeout: configuration.requestTimeout, &lnet, now)
+        send(xid, index, flags, timeout: requestTimeout(index, now), &lnet, now)
     }
 
     /// Sends a message of our own, such as a ping, past all queues.
+    @discardableResult
     mutating func sendInternal(
         _ index: Int, _ kind: Request.Kind, _ body: RequestBody, flags: MessageFlags = [],
         cookie: UInt64 = 0, _ lnet: inout LNetCore, _ now: Ticks
-    ) {
+    ) -> XID {
         let xid = requests.insert(kind, body, cookie: cookie, import: index)
         imports[index].highestXID = xid
         requests.appendUnanswered(xid, to: &imports[index].unanswered)
         let timeout =
             switch kind {
             case .openReplay, .lockReplay, .finalPing: configuration.recoveryTimeout
-            case .call, .connect, .disconnect, .ping: configuration.requestTimeout
+            case .call, .connect, .disconnect, .ping: requestTimeout(index, now)
             }
         send(xid, index, flags, timeout: timeout, &lnet, now)
+        return xid
     }
 
     // MARK: Sending
@@ -117,7 +121,10 @@ extension RPCClient {
         _ lnet: inout LNetCore, _ now: Ticks
     ) {
         requests.append(xid, to: &imports[index].sent, as: .sent)
-        requests[xid].deadline = now + timeout
+        requests[xid].sentAt = now
+        requests[xid].deadline =
+            now + timeout + imports[index].latencyEstimate.current(at: now, history: latencyHistory)
+        imports[index].deadlineMin = min(imports[index].deadlineMin, requests[xid].deadline)
         requests[xid].connectionCount = imports[index].connectionCount
         requests[xid].wasSent = true
         imports[index].lastSentAt = now
@@ -127,9 +134,12 @@ extension RPCClient {
         header.handle = imports[index].remoteHandle
         header.flags = flags
         header.tag = requests[xid].tag
-        if requests[xid].isSaved { header.transno = requests[xid].transno }
+        if requests[xid].isSaved {
+            header.transno = requests[xid].transno
+            header.preVersions = requests[xid].preVersions
+        }
         header.connectionCount = imports[index].connectionCount
-        header.timeoutSeconds = UInt32(clamping: timeout.nanoseconds / 1_000_000_000)
+        header.timeoutSeconds = timeout.secondsRoundedUp
         transmit(xid, header, imports[index].endpoint, index, &lnet, now)
     }
 
@@ -143,7 +153,11 @@ extension RPCClient {
         header.lastXID = XID(rawValue: (oldest == .zero ? xid : min(oldest, xid)).rawValue - 1)
         header.matchBits = xid.rawValue
         writer.removeAll()
-        requests.encode(xid, header: header, version: imports[index].version, into: &writer)
+        // A CONNECT has a fixed, short time-out, and no room for an early reply.
+        let takesEarly = configuration.adaptive != nil && requests[xid].kind != .connect
+        requests.encode(
+            xid, header: header, version: imports[index].version,
+            flags: takesEarly ? LustreMessage.adaptiveTimeouts : 0, into: &writer)
         let peer: PeerRef
         if let known = imports[index].endpoints[endpoint].peer {
             peer = known
@@ -224,6 +238,8 @@ extension RPCClient {
     }
 
     mutating func prune(_ index: Int) {
+        // What is being replayed stays until all of it is: it may be under way.
+        guard imports[index].recovery?.updatesUnderWay ?? 0 == 0 else { return }
         while let xid = imports[index].takeCommitted(upTo: imports[index].lastCommitted) {
             requests.remove(xid)
         }

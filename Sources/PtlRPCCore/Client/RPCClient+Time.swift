@@ -16,15 +16,16 @@ extension RPCClient {
             case .disconnected, .connecting:
                 startDueAttempt(index, &lnet, now)
             case .replay, .replayLocks, .replayWait, .recover, .full, .evicted:
-                let oldest = imports[index].sent.head
-                if oldest != .zero, requests[oldest].deadline <= now {
+                if isOverdue(index, now) {
                     imports[index].counters.timeouts &+= 1
                     lost(index, .requestTimeout, &lnet, now)
                 } else if let due = pingDeadline(index), due <= now {
                     imports[index].commitPingAt = .distantFuture
                     sendInternal(index, .ping, .ping, &lnet, now)
+                } else if let due = idleDeadline(index), due <= now {
+                    becomeIdle(index, &lnet, now)
                 }
-            case .new, .closed:
+            case .new, .closed, .idle:
                 break
             }
         }
@@ -40,17 +41,88 @@ extension RPCClient {
             } else {
                 earliest = min(earliest, imports[index].retryAt)
             }
-            let oldest = imports[index].sent.head
-            if oldest != .zero { earliest = min(earliest, requests[oldest].deadline) }
+            if !imports[index].sent.isEmpty {
+                earliest = min(earliest, imports[index].deadlineMin)
+            }
             if let due = pingDeadline(index) { earliest = min(earliest, due) }
+            if let due = idleDeadline(index) { earliest = min(earliest, due) }
         }
         return earliest == .distantFuture ? nil : earliest
+    }
+
+    /// Whether a request has had no answer in time. Early replies put single deadlines off, so the
+    /// list of what was sent is not in their order: it is looked through when the earliest that
+    /// there was has passed, which under load is once in a time-out.
+    private mutating func isOverdue(_ index: Int, _ now: Ticks) -> Bool {
+        guard imports[index].deadlineMin <= now, !imports[index].sent.isEmpty else { return false }
+        var earliest = Ticks.distantFuture
+        var xid = imports[index].sent.head
+        while xid != .zero {
+            earliest = min(earliest, requests[xid].deadline)
+            xid = requests[xid].next
+        }
+        imports[index].deadlineMin = earliest
+        return earliest <= now
     }
 
     /// When a ping is due: the connection was silent for long, or commits are waited for.
     private func pingDeadline(_ index: Int) -> Ticks? {
         guard imports[index].state == .full, imports[index].sent.isEmpty else { return nil }
         if imports[index].commitPingAt != .distantFuture { return imports[index].commitPingAt }
-        return configuration.pingInterval.map { imports[index].lastSentAt + $0 }
+        guard let interval = configuration.pingInterval else { return nil }
+        let waitsForCommit = imports[index].savedCount > 0
+        return imports[index].lastSentAt
+            + (waitsForCommit ? min(interval, configuration.commitPingInterval) : interval)
+    }
+
+    /// When the connection is given up because nobody wants it. Not while an upgrade is announced:
+    /// the target counts on its clients then.
+    private func idleDeadline(_ index: Int) -> Ticks? {
+        guard let timeout = configuration.idleTimeout, imports[index].state == .full,
+            imports[index].sent.isEmpty, imports[index].queuedCount == 0,
+            imports[index].savedCount == 0, !imports[index].holdsState,
+            imports[index].trailer == nil, imports[index].parked == nil
+        else { return nil }
+        return imports[index].lastUsedAt + timeout
+    }
+
+    // MARK: Adaptive time-outs
+
+    var latencyHistory: TickInterval { configuration.adaptive?.history ?? .zero }
+
+    /// How long the answer to a new request may take, the network apart.
+    mutating func requestTimeout(_ index: Int, _ now: Ticks) -> TickInterval {
+        guard let adaptive = configuration.adaptive else { return configuration.requestTimeout }
+        let estimate = imports[index].serviceEstimate.current(at: now, history: adaptive.history)
+        return configuration.requestTimeout + adaptive.addition(estimate)
+    }
+
+    /// What a reply says of the target and of the network between. What had to be sent twice, or
+    /// waited for others in a recovery, says nothing.
+    mutating func learn(_ xid: XID, _ index: Int, _ header: PtlRPCBody, _ now: Ticks) {
+        guard let adaptive = configuration.adaptive, requests[xid].kind != .finalPing,
+            !requests[xid].isSaved
+        else { return }
+        imports[index].serviceEstimate.add(
+            .seconds(UInt64(header.timeoutSeconds)), at: now, history: adaptive.history)
+        // The header tells whole seconds, rounded up: less than one of them is no latency.
+        let served = TickInterval.seconds(UInt64(header.serviceSeconds))
+        let elapsed = now - requests[xid].sentAt
+        guard elapsed > served, elapsed.nanoseconds - served.nanoseconds >= 1_000_000_000 else {
+            return
+        }
+        imports[index].latencyEstimate.add(
+            TickInterval(nanoseconds: elapsed.nanoseconds - served.nanoseconds), at: now,
+            history: adaptive.history)
+    }
+
+    /// The target is still at it and says how long it may take, counted from the sending.
+    mutating func putOff(_ xid: XID, _ index: Int, _ header: PtlRPCBody, _ now: Ticks) {
+        imports[index].counters.earlyReplies &+= 1
+        let deadline =
+            requests[xid].sentAt + .seconds(UInt64(header.timeoutSeconds))
+            + imports[index].latencyEstimate.current(at: now, history: latencyHistory)
+        requests[xid].deadline = max(requests[xid].deadline, deadline)
+        noteCommitted(index, header.lastCommitted)
     }
 }

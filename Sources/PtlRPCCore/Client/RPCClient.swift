@@ -48,7 +48,7 @@ public struct RPCClient: Sendable {
     /// Connects, and from now on reconnects by itself.
     public mutating func connect(_ index: Int, lnet: inout LNetCore, now: Ticks) {
         switch imports[index].state {
-        case .new, .closed:
+        case .new, .closed, .idle:
             startAttempt(index, at: imports[index].endpoint, &lnet, now)
         case .disconnected:
             imports[index].retryAt = now
@@ -70,9 +70,10 @@ public struct RPCClient: Sendable {
             break
         case .full:
             imports[index].isLeaving = true
+            imports[index].isIdling = false
             sendInternal(index, .disconnect, .disconnect(imports[index].kind), &lnet, now)
         case .new, .disconnected, .connecting, .replay, .replayLocks, .replayWait, .recover,
-            .evicted:
+            .evicted, .idle:
             close(index, now)
         }
     }
@@ -98,7 +99,9 @@ public struct RPCClient: Sendable {
             highestXID: subject.highestXID, highestTransno: subject.highestTransno,
             lastCommitted: subject.lastCommitted, updatesInFlight: subject.updateCount,
             sentCount: subject.sent.count, savedCount: subject.savedCount,
-            queuedCount: subject.queuedCount, counters: subject.counters,
+            queuedCount: subject.queuedCount,
+            serviceEstimate: subject.serviceEstimate.latest,
+            networkLatency: subject.latencyEstimate.latest, counters: subject.counters,
             history: subject.history)
     }
 
@@ -123,6 +126,10 @@ public struct RPCClient: Sendable {
         requests.appendUnanswered(xid, to: &imports[index].unanswered)
         if requests[xid].isUpdate { imports[index].updateCount += 1 }
         enqueue(xid, index)
+        imports[index].lastUsedAt = now
+        if imports[index].state == .idle {
+            startAttempt(index, at: imports[index].endpoint, &lnet, now)
+        }
         pump(index, &lnet, now)
         return RequestHandle(xid: xid)
     }

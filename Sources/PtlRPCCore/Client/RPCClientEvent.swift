@@ -50,6 +50,8 @@ public enum DisconnectReason: Equatable, Sendable {
     case switched
     /// By `disconnect`.
     case closed
+    /// Nothing was wanted; the next call connects again.
+    case idle
 }
 
 /// Where the answer to a server's request goes.

@@ -19,7 +19,7 @@ struct Request: Sendable {
 
     /// Which of the lists of its import holds the request.
     enum Place: UInt8, Sendable {
-        /// In none: a connect, or an answered update on the replay list.
+        /// In none: a connect, or an answered update on the replay list that is not being replayed.
         case none
         case urgent
         case updates
@@ -53,7 +53,10 @@ struct Request: Sendable {
     /// Bytes that the server has put into the bulk sink.
     var bulkReceived: UInt32 = 0
     var transno = Transno.zero
+    /// Of a saved update: what it found, to be found again by its replay.
+    var preVersions = PreVersions()
     var cookie: UInt64 = 0
+    var sentAt = Ticks.zero
     var deadline = Ticks.zero
     var bulk: MEHandle?
     /// Neighbours among the unanswered of the import, in the order of their XIDs; 0 for none.

@@ -23,11 +23,13 @@ struct RequestTable: Sendable {
 
     /// Appends the message of a live request as `version` spells it.
     func encode(
-        _ xid: XID, header: PtlRPCBody, version: ProtocolVersion, into writer: inout WireWriter
+        _ xid: XID, header: PtlRPCBody, version: ProtocolVersion, flags: UInt32,
+        into writer: inout WireWriter
     ) {
         let index = slot(xid)
         precondition(slots[index].xid == xid, "the request is live")
-        slots[index].body.encode(header: header, version: version, into: &writer)
+        slots[index].body.encode(
+            header: header, version: version, flags: flags, into: &writer)
     }
 
     /// The bulk descriptor that a live request needs; nil for none. Bytes to write are shared.
@@ -42,6 +44,13 @@ struct RequestTable: Sendable {
         return MemoryDescriptor(
             memory: .buffer([UInt8](repeating: 0, count: byteCount)),
             options: [.put, .manageRemote])
+    }
+
+    /// Whether the request's bytes travel by bulk: they are fetched one request at a time.
+    func hasBulkSource(_ xid: XID) -> Bool {
+        let index = slot(xid)
+        precondition(slots[index].xid == xid, "the request is live")
+        return slots[index].body.bulkSource != nil
     }
 
     /// The server's handle of a saved open; nil for any other request.

@@ -49,8 +49,10 @@ struct Export: Sendable {
     var queuedReplayCount = 0
     /// Replays of this recovery, so that one that is sent again gets its answer.
     var replayed: [ReplySlot] = []
-    /// When recovery last heard of it.
+    /// When it last sent a request.
     var lastHeard = Ticks.zero
+    /// Replays of this recovery that failed.
+    var failedReplayCount: UInt32 = 0
     var pendingConnect: SlotHandle?
     var finalPing: SlotHandle?
     var trailer: ReplyTrailer?

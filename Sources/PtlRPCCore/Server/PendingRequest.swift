@@ -15,6 +15,8 @@ struct PendingRequest: Sendable {
         case executing
         /// The bytes of a read are on their way; the reply follows their ACK.
         case putting
+        /// A batch some of whose requests are not answered.
+        case batched
     }
 
     var state = State.executing
@@ -38,11 +40,24 @@ struct PendingRequest: Sendable {
     var reply: PreparedReply?
     /// Of a connect.
     var mode = ConnectReply.Mode.fresh
+    /// Of a replay: what its first execution found.
+    var preVersions: PreVersions
+    var arrivedAt: Ticks
+    /// When the client gives up; distant where it did not say.
+    var deadline: Ticks
+    /// The client takes early replies: the real one goes behind the room for them.
+    var takesEarly: Bool
+    /// The batch that the request came in, and its place there.
+    var batch: (slot: SlotHandle, place: Int)?
+    /// Of a batch: the answers so far.
+    var answers: [BatchAnswer?] = []
+    var missingAnswers = 0
 
     var isReplay: Bool { isUpdate && flags.contains(.replay) }
 
     init(
-        export: UInt32, header: PtlRPCBody, xid: XID, replyPortal: UInt32, body: RequestBody
+        export: UInt32, header: PtlRPCBody, xid: XID, replyPortal: UInt32, body: RequestBody,
+        takesEarly: Bool, now: Ticks
     ) {
         self.export = export
         self.xid = xid
@@ -53,6 +68,12 @@ struct PendingRequest: Sendable {
         opcode = body.opcode
         flags = header.flags
         transno = header.transno
+        preVersions = header.preVersions
+        arrivedAt = now
+        deadline =
+            header.timeoutSeconds == 0
+            ? .distantFuture : now + .seconds(UInt64(header.timeoutSeconds))
+        self.takesEarly = takesEarly
         self.replyPortal = replyPortal
         isUpdate = body.isUpdate
         self.body = body
@@ -65,6 +86,7 @@ struct PreparedReply: Sendable {
     var body: ReplyBody
     var transno: Transno
     var trailer: ReplyTrailer?
+    var preVersions: PreVersions
 }
 
 /// What a server writes into LNet's cookies: whose it is, what for, and which request.

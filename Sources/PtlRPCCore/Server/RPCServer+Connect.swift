@@ -113,6 +113,7 @@ extension RPCServer {
         export.connectionCount = header.connectionCount
         export.isObserver = request.isObserver
         export.isFresh = true
+        export.lastHeard = now
         // Before the predecessor goes, so that its rows are not the new client's.
         guard let index = exports.insert(export) else { throw .tooManyClients }
         if let predecessor { evict(predecessor, .clientRestarted) }
@@ -147,8 +148,11 @@ extension RPCServer {
         if exports[index].recovery == .absent {
             setRecovery(.opens, of: index)
             exports[index].lastHeard = now
+            // What it takes this target to serve is what its clients wait for before they come.
+            recovery.serviceEstimate = max(
+                recovery.serviceEstimate, .seconds(UInt64(header.serviceSeconds)))
             if recovery.deadline == nil { openWindow() }
-        } else if exports[index].recovery != .none {
+        } else {
             exports[index].lastHeard = now
         }
         let mode: ConnectReply.Mode =
@@ -187,12 +191,11 @@ extension RPCServer {
         var pending = PendingRequest(
             export: index, header: header, xid: XID(rawValue: put.matchBits),
             replyPortal: configuration.kind.replyPortal,
-            body: .connect(request, configuration.kind))
+            body: .connect(request, configuration.kind), takesEarly: false, now: now)
         pending.body = nil
         pending.state = .connecting
         pending.mode = mode
-        let slot = requests.insert(pending)
-        exports[index].requests.append(slot)
+        let slot = insert(pending)
         exports[index].pendingConnect = slot
         events.append(
             .connect(

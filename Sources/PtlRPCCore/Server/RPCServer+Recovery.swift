@@ -1,5 +1,5 @@
-import LNetCore
-import Primitives
+public import LNetCore
+public import Primitives
 import WireFormat
 
 /// What a server keeps of the recovery that it is in.
@@ -11,6 +11,10 @@ struct RecoveryState: Sendable {
     var stageStart = Ticks.zero
     /// When silent clients are looked at; nil while the first client is still awaited.
     var deadline: Ticks?
+    /// When whoever is not done is given up, from the first client on.
+    var limit: Ticks?
+    /// The longest that a client says this target took to serve.
+    var serviceEstimate = TickInterval.zero
     var evicted: [UInt32] = []
     /// Replays that wait for their turn.
     var queue = TransnoQueue()
@@ -117,8 +121,7 @@ extension RPCServer {
     ) -> SlotHandle? {
         var request = request
         request.state = state
-        let slot = requests.insert(request)
-        exports[request.export].requests.append(slot)
+        let slot = insert(request)
         if state == .executing { execute(slot) }
         return slot
     }
@@ -127,6 +130,14 @@ extension RPCServer {
         let index = request.export
         exports[index].lastHeard = now
         if let earlier = exports[index].finalPing { remove(earlier) }
+        if exports[index].failedReplayCount > 0 {
+            // What it believes is no longer so: it begins anew. Only now, since what did not depend
+            // on the lost updates has been replayed.
+            send(.notConnected, .empty, .zero, nil, request, type: .error, lnet: &lnet)
+            evict(index, .replayFailed(count: exports[index].failedReplayCount))
+            advanceRecovery(lnet: &lnet)
+            return
+        }
         exports[index].finalPing = enqueue(request, .queued)
         setRecovery(.done, of: index)
         advanceRecovery(lnet: &lnet)
@@ -227,9 +238,13 @@ extension RPCServer {
     }
 
     /// From now on every client has the whole window for this stage.
+    ///
+    /// A target that was slow to serve gets clients that are slow to come: the window grows by
+    /// that, to the hard limit at most.
     mutating func openWindow() {
         recovery.stageStart = now
-        recovery.deadline = now + configuration.recoveryWindow
+        if recovery.limit == nil { recovery.limit = now + configuration.recoveryLimit }
+        recovery.deadline = now + window
     }
 
     /// Goes as far as the clients allow.
@@ -295,14 +310,17 @@ extension RPCServer {
 
     private mutating func finishRecovery(lnet: inout LNetCore) {
         recovery.deadline = nil
+        recovery.limit = nil
         let evicted = recovery.evicted
         recovery.evicted = []
+        recovery.serviceEstimate = .zero
         recovery.queue = TransnoQueue()
         stage = .serving
         for index in 0..<UInt32(exports.placeCount) where exports.contains(index) {
             guard exports[index].recovery != .none else { continue }
             setRecovery(.none, of: index)
             exports[index].replayed = []
+            exports[index].lastHeard = now
             exports[index].freeSlots()
             guard let slot = exports[index].finalPing, let ping = requests[slot] else { continue }
             exports[index].finalPing = nil
@@ -322,18 +340,49 @@ extension RPCServer {
         for index in 0..<UInt32(exports.placeCount) where exports.contains(index) {
             guard isAwaited(index) else { continue }
             let since = max(recovery.stageStart, exports[index].lastHeard)
-            if since + configuration.recoveryWindow <= now {
+            if since + window <= now {
                 evict(index, .recoveryWindow(stage))
             } else {
-                let due = since + configuration.recoveryWindow
+                let due = since + window
                 next = min(next ?? due, due)
             }
         }
         let before = stage
         advanceRecovery(lnet: &lnet)
         if stage == before, isRecovering {
-            recovery.deadline = next ?? now + configuration.recoveryWindow
+            recovery.deadline = next ?? now + window
         }
+    }
+
+    private var window: TickInterval {
+        let over = recovery.serviceEstimate.nanoseconds
+        return min(
+            configuration.recoveryWindow + TickInterval(nanoseconds: over + over / 4),
+            max(configuration.recoveryWindow, configuration.recoveryLimit))
+    }
+
+    /// Ends the recovery: who has not finished his part is evicted, what he had queued is dropped,
+    /// everybody else is served. Does nothing outside a recovery.
+    public mutating func abortRecovery(lnet: inout LNetCore, now: Ticks) {
+        self.now = now
+        endRecovery(.recoveryAborted, lnet: &lnet)
+    }
+
+    /// The hard limit has passed.
+    mutating func limitExpired(lnet: inout LNetCore) {
+        endRecovery(.recoveryLimit(stage), lnet: &lnet)
+    }
+
+    private mutating func endRecovery(_ reason: EvictionReason, lnet: inout LNetCore) {
+        guard isRecovering else { return }
+        for index in 0..<UInt32(exports.placeCount) where exports.contains(index) {
+            switch exports[index].recovery {
+            case .none, .done: break
+            case .absent, .opens, .requests, .locks: evict(index, reason)
+            }
+        }
+        // Nobody is left to wait for: through the stages at once.
+        advanceRecovery(lnet: &lnet)
     }
 
     /// Whether this stage waits for the client, and not for its owner here.

@@ -7,13 +7,14 @@ extension RPCServer {
     /// The row of table `replyData` that an update's own transaction must contain, so that the
     /// update and the memory of it are on disk together. Nil for a stale token or no update.
     public mutating func replyRecord(
-        _ token: RequestToken, status: Status, body: ReplyBody, transno: Transno
+        _ token: RequestToken, status: Status, body: ReplyBody, transno: Transno,
+        preVersions: PreVersions = PreVersions()
     ) -> ReplyRecord? {
         let found = requests.update(token.slot) {
             ($0.export, $0.tag, $0.xid, $0.opcode, $0.isUpdate)
         }
         guard let (index, tag, xid, opcode, isUpdate) = found, isUpdate else { return nil }
-        let saved = saved(body, opcode, status)
+        let saved = saved(body, opcode, status, preVersions)
         requests.update(token.slot) { $0.saved = saved }
         return ReplyRecord(
             index: index, tag: tag, clientHandle: exports[index].clientHandle, xid: xid,
@@ -25,10 +26,13 @@ extension RPCServer {
         (1...ReplyRecord.tagMax).map { ReplyRecord.key(index: export, tag: $0) }
     }
 
-    private func saved(_ body: ReplyBody, _ opcode: Opcode, _ status: Status) -> [UInt8] {
-        let bytes = (status.isError ? .empty : body).saved(as: opcode, status: status)
+    private func saved(
+        _ body: ReplyBody, _ opcode: Opcode, _ status: Status, _ preVersions: PreVersions
+    ) -> [UInt8] {
+        let bytes = (status.isError ? .empty : body).saved(
+            as: opcode, status: status, preVersions: preVersions)
         guard bytes.count > configuration.savedReplyByteCountMax else { return bytes }
-        return ReplyBody.empty.saved(as: opcode, status: status)
+        return ReplyBody.empty.saved(as: opcode, status: status, preVersions: preVersions)
     }
 
     /// Answers a request that was executed, with success or not. False when its client is gone.
@@ -38,20 +42,23 @@ extension RPCServer {
     @discardableResult
     public mutating func reply(
         _ token: RequestToken, status: Status, body: ReplyBody = .empty,
-        transno: Transno = .zero, trailer: ReplyTrailer? = nil, lnet: inout LNetCore, now: Ticks
+        transno: Transno = .zero, preVersions: PreVersions = PreVersions(),
+        trailer: ReplyTrailer? = nil, lnet: inout LNetCore, now: Ticks
     ) -> Bool {
         self.now = now
         let slot = token.slot
         guard requests.update(slot, { $0.state == .executing }) == true else { return false }
-        finishUpdate(slot, status, body, transno)
+        finishUpdate(slot, status, body, transno, preVersions)
         if !status.isError, let data = body.bulkData {
             putBulk(
                 slot, data,
-                PreparedReply(status: status, body: body, transno: transno, trailer: trailer),
+                PreparedReply(
+                    status: status, body: body, transno: transno, trailer: trailer,
+                    preVersions: preVersions),
                 lnet: &lnet)
             return true
         }
-        complete(slot, status, body, transno, trailer, lnet: &lnet)
+        complete(slot, status, body, transno, trailer, preVersions, lnet: &lnet)
         return true
     }
 
@@ -84,7 +91,8 @@ extension RPCServer {
 
     /// Keeps what a second copy of the update will be answered with.
     private mutating func finishUpdate(
-        _ slot: SlotHandle, _ status: Status, _ body: ReplyBody, _ transno: Transno
+        _ slot: SlotHandle, _ status: Status, _ body: ReplyBody, _ transno: Transno,
+        _ preVersions: PreVersions
     ) {
         let found = requests.update(slot) {
             request -> (UInt32, Int, XID, Opcode, [UInt8]?, Bool)? in
@@ -99,8 +107,13 @@ extension RPCServer {
         guard let (index, place, xid, opcode, row, isReplay) = found ?? nil else { return }
         let kept = ReplySlot(
             state: .finished, xid: xid, transno: transno, status: status,
-            saved: row ?? saved(body, opcode, status))
+            saved: row ?? saved(body, opcode, status, preVersions))
         if isReplay {
+            if status.isError {
+                // It was done once and cannot be done again: what it stood on is gone.
+                counters.replaysFailed += 1
+                exports[index].failedReplayCount += 1
+            }
             // Only its latest few can still be asked for; each tag's last is in its slot anyway.
             if exports[index].replayed.count >= 64 { exports[index].replayed.removeFirst(32) }
             exports[index].replayed.append(kept)
@@ -141,16 +154,17 @@ extension RPCServer {
         guard let prepared = prepared ?? nil else { return }
         counters.bulkSent += 1
         complete(
-            slot, prepared.status, prepared.body, prepared.transno, prepared.trailer, lnet: &lnet)
+            slot, prepared.status, prepared.body, prepared.transno, prepared.trailer,
+            prepared.preVersions, lnet: &lnet)
     }
 
     private mutating func complete(
         _ slot: SlotHandle, _ status: Status, _ body: ReplyBody, _ transno: Transno,
-        _ trailer: ReplyTrailer?, lnet: inout LNetCore
+        _ trailer: ReplyTrailer?, _ preVersions: PreVersions, lnet: inout LNetCore
     ) {
         guard let request = requests[slot] else { return }
         remove(slot)
-        send(status, body, transno, trailer, request, lnet: &lnet)
+        send(status, body, transno, trailer, request, preVersions: preVersions, lnet: &lnet)
         if request.opcode == configuration.kind.disconnectOpcode {
             forget(request.export)
             advanceRecovery(lnet: &lnet)
@@ -169,14 +183,23 @@ extension RPCServer {
             send(slot.status, .empty, slot.transno, nil, request, lnet: &lnet)
             return
         }
-        send(slot.status, restored.body, slot.transno, nil, request, lnet: &lnet)
+        send(
+            slot.status, restored.body, slot.transno, nil, request,
+            preVersions: restored.preVersions, lnet: &lnet)
     }
 
     /// Sends a reply to where the client is now. A lost one is asked for again by the client.
     mutating func send(
         _ status: Status, _ body: ReplyBody, _ transno: Transno, _ trailer: ReplyTrailer?,
-        _ request: PendingRequest, type: MessageType = .reply, lnet: inout LNetCore
+        _ request: PendingRequest, type: MessageType = .reply,
+        preVersions: PreVersions = PreVersions(), lnet: inout LNetCore
     ) {
+        if let batch = request.batch {
+            answerPart(
+                batch, BatchAnswer(opcode: request.opcode, status: status, body: body), trailer,
+                lnet: &lnet)
+            return
+        }
         let index = request.export
         guard let peer = exports[index].peer else { return }
         var header = PtlRPCBody()
@@ -189,11 +212,15 @@ extension RPCServer {
         header.transno = transno
         header.connectionCount = exports[index].connectionCount
         header.matchBits = request.matchBits
+        header.preVersions = preVersions
+        noteService(request, type, &header)
         writer.removeAll()
         body.encode(
             header: header, version: exports[index].version,
             trailer: trailer ?? exports[index].trailer, into: &writer)
-        transmit(to: peer, request.replyPortal, request.xid, lnet: &lnet)
+        transmit(
+            to: peer, request.replyPortal, request.xid,
+            offset: request.takesEarly ? Self.earlyReplySize : 0, lnet: &lnet)
     }
 
     /// Answers a request that has no export, or is not worth a token.
@@ -211,17 +238,20 @@ extension RPCServer {
         writer.removeAll()
         ReplyBody.empty.encode(
             header: header, version: configuration.versions.lowerBound, into: &writer)
-        transmit(to: put.peer, replyPortal, XID(rawValue: put.matchBits), lnet: &lnet)
+        transmit(
+            to: put.peer, replyPortal, XID(rawValue: put.matchBits),
+            offset: errorTakesEarly ? Self.earlyReplySize : 0, lnet: &lnet)
     }
 
     mutating func transmit(
-        to peer: PeerRef, _ portal: UInt32, _ xid: XID, lnet: inout LNetCore
+        to peer: PeerRef, _ portal: UInt32, _ xid: XID, offset: UInt32, lnet: inout LNetCore
     ) {
         counters.replies += 1
         let now = now
         RawSpan.over(writer.bytes) { bytes in
             _ = lnet.put(
-                to: peer, portal: portal, matchBits: xid.rawValue, payload: bytes, now: now)
+                to: peer, portal: portal, matchBits: xid.rawValue, offset: offset, payload: bytes,
+                now: now)
         }
     }
 }

@@ -6,8 +6,8 @@ import WireFormat
 extension RPCServer {
     private enum Parsed {
         case unreadable
-        case refused(PtlRPCBody, Status)
-        case request(PtlRPCBody, export: UInt32?, RequestBody)
+        case refused(PtlRPCBody, Status, takesEarly: Bool)
+        case request(PtlRPCBody, export: UInt32?, RequestBody, takesEarly: Bool)
     }
 
     mutating func receive(
@@ -18,22 +18,26 @@ extension RPCServer {
         switch parsed {
         case .unreadable:
             counters.malformed += 1
-        case .refused(let header, let status):
+        case .refused(let header, let status, let takesEarly):
+            errorTakesEarly = takesEarly
             if status == .notConnected {
                 counters.notConnected += 1
             } else {
                 counters.malformed += 1
             }
             sendError(status, header, put, replyPortal, lnet: &lnet)
-        case .request(let header, _, .connect(let request, let kind)):
+        case .request(let header, _, .connect(let request, let kind), _):
+            errorTakesEarly = false
             connect(request, kind, header, put, lnet: &lnet)
-        case .request(let header, let export?, let body):
+        case .request(let header, let export?, let body, let takesEarly):
+            errorTakesEarly = takesEarly
             guard stage != .standby else {
                 sendError(.noDevice, header, put, replyPortal, lnet: &lnet)
                 return
             }
-            admit(export, header, body, put, replyPortal, lnet: &lnet)
-        case .request(let header, nil, _):
+            admit(export, header, body, put, replyPortal, takesEarly: takesEarly, lnet: &lnet)
+        case .request(let header, nil, _, let takesEarly):
+            errorTakesEarly = takesEarly
             counters.notConnected += 1
             sendError(
                 stage == .standby ? .noDevice : .notConnected, header, put, replyPortal,
@@ -46,39 +50,50 @@ extension RPCServer {
             var reader = try? message.reader(0, in: bytes),
             let header = try? PtlRPCBody(from: &reader), header.type == .request
         else { return .unreadable }
+        let takesEarly = message.flags & LustreMessage.adaptiveTimeouts != 0
         if header.opcode == .mdsConnect || header.opcode == .ostConnect {
             guard
                 let body = try? RequestBody(
                     opcode: header.opcode, message: message, bytes: bytes,
                     version: configuration.versions.lowerBound)
-            else { return .refused(header, .protocolError) }
-            return .request(header, export: nil, body)
+            else { return .refused(header, .protocolError, takesEarly: takesEarly) }
+            return .request(header, export: nil, body, takesEarly: takesEarly)
         }
         // The handle is a number that anybody could guess: it counts only from its own NID.
         guard let index = exports.index(handle: header.handle),
             exports.nids[Int(index)] == source.nid.rawValue,
             !exports[index].isAbsent, !exports[index].isLeaving
-        else { return .refused(header, stage == .standby ? .noDevice : .notConnected) }
+        else {
+            return .refused(
+                header, stage == .standby ? .noDevice : .notConnected, takesEarly: takesEarly)
+        }
         guard
             let body = try? RequestBody(
                 opcode: header.opcode, message: message, bytes: bytes,
                 version: exports[index].version)
-        else { return .refused(header, .protocolError) }
-        return .request(header, export: index, body)
+        else { return .refused(header, .protocolError, takesEarly: takesEarly) }
+        return .request(header, export: index, body, takesEarly: takesEarly)
     }
 
     /// A request of a known client: is it of this connection, new, and in order?
     private mutating func admit(
         _ index: UInt32, _ header: PtlRPCBody, _ body: RequestBody, _ put: LNetEvent.Put,
-        _ replyPortal: UInt32, lnet: inout LNetCore
+        _ replyPortal: UInt32, takesEarly: Bool, lnet: inout LNetCore
     ) {
         guard header.connectionCount == exports[index].connectionCount else {
-            counters.obsolete += 1
+            if header.connectionCount < exports[index].connectionCount {
+                counters.obsolete += 1
+            } else {
+                // A connection that was never made.
+                counters.violations += 1
+                sendError(.protocolError, header, put, replyPortal, lnet: &lnet)
+            }
             return
         }
         let isReconnected = exports[index].peer == nil
         exports[index].peer = put.peer
         exports[index].isUnheard = false
+        if exports[index].recovery == .none { exports[index].lastHeard = now }
         if isReconnected { resendCallbacks(of: index, lnet: &lnet) }
         let xid = XID(rawValue: put.matchBits)
         let isReplay = header.flags.contains(.replay)
@@ -92,7 +107,8 @@ extension RPCServer {
             if exports[index].recovery == .none { exports[index].freeSlots() }
         }
         let request = PendingRequest(
-            export: index, header: header, xid: xid, replyPortal: replyPortal, body: body)
+            export: index, header: header, xid: xid, replyPortal: replyPortal, body: body,
+            takesEarly: takesEarly, now: now)
         if request.isUpdate, request.tag < 1 || request.tag > ReplyRecord.tagMax {
             counters.violations += 1
             sendError(.protocolError, header, put, replyPortal, lnet: &lnet)
@@ -114,11 +130,70 @@ extension RPCServer {
             sendError(.tryAgain, header, put, replyPortal, lnet: &lnet)
             return
         }
-        if isRecovering {
+        if case .batch(let bodies) = body {
+            unpack(bodies, request, lnet: &lnet)
+        } else {
+            take(request, lnet: &lnet)
+        }
+    }
+
+    private mutating func take(_ request: PendingRequest, lnet: inout LNetCore) {
+        if exports[request.export].recovery != .none {
             recover(request, lnet: &lnet)
         } else {
             serve(request, lnet: &lnet)
         }
+    }
+
+    /// Each request of a batch goes its own way, in their order; the batch is answered when all
+    /// are.
+    private mutating func unpack(
+        _ bodies: [RequestBody], _ batch: PendingRequest, lnet: inout LNetCore
+    ) {
+        counters.batches += 1
+        var whole = batch
+        whole.state = .batched
+        whole.body = nil
+        whole.answers = Array(repeating: nil, count: bodies.count)
+        whole.missingAnswers = bodies.count
+        let slot = insert(whole)
+        for (place, body) in bodies.enumerated() {
+            // One of them may have been the client's end.
+            guard requests.contains(slot) else { return }
+            var part = batch
+            part.opcode = body.opcode
+            part.isUpdate = false
+            part.body = body
+            part.batch = (slot, place)
+            take(part, lnet: &lnet)
+        }
+    }
+
+    /// Takes the answer to one request of a batch; with the last one the batch is answered.
+    mutating func answerPart(
+        _ batch: (slot: SlotHandle, place: Int), _ answer: BatchAnswer, _ trailer: ReplyTrailer?,
+        lnet: inout LNetCore
+    ) {
+        let whole = requests.update(batch.slot) { whole -> PendingRequest? in
+            guard whole.state == .batched, whole.answers[batch.place] == nil else { return nil }
+            whole.answers[batch.place] = answer
+            whole.missingAnswers -= 1
+            return whole.missingAnswers == 0 ? whole : nil
+        }
+        guard let whole = whole ?? nil else { return }
+        remove(batch.slot)
+        send(.ok, .batch(whole.answers.compactMap { $0 }), .zero, trailer, whole, lnet: &lnet)
+    }
+
+    /// Enters a request among those under way.
+    @discardableResult
+    mutating func insert(_ request: PendingRequest) -> SlotHandle {
+        let slot = requests.insert(request)
+        exports[request.export].requests.append(slot)
+        if request.takesEarly, request.deadline != .distantFuture, earlyCheckAt == nil {
+            earlyCheckAt = now + Self.earlyCheckInterval
+        }
+        return slot
     }
 
     /// True where the same request is being worked on: its one answer serves both. Later match
@@ -138,8 +213,11 @@ extension RPCServer {
                 if found.2 == request.matchBits { return true }
                 abort(slot)
                 return false
-            case .connecting, .queued, .executing:
-                requests.update(slot) { $0.matchBits = request.matchBits }
+            case .connecting, .queued, .executing, .batched:
+                requests.update(slot) {
+                    $0.matchBits = request.matchBits
+                    $0.deadline = request.deadline
+                }
                 return true
             }
         }
@@ -219,8 +297,7 @@ extension RPCServer {
         }
         request.state = missing > 0 ? .fetching : .executing
         let matchBits = request.matchBits
-        let slot = requests.insert(request)
-        exports[index].requests.append(slot)
+        let slot = insert(request)
         if missing > 0 {
             fetch(slot, matchBits, missing, lnet: &lnet)
         } else {
@@ -296,7 +373,8 @@ extension RPCServer {
                     replayTransno: request.isReplay ? request.transno : .zero,
                     isLockReplay: !request.isUpdate
                         && !request.flags.isDisjoint(with: [.replay, .requestReplayDone]),
-                    isResent: request.flags.contains(.resent))))
+                    isResent: request.flags.contains(.resent),
+                    preVersions: request.preVersions)))
     }
 
     /// Drops a request whose bulk transfer came to nothing: the client sends it again.

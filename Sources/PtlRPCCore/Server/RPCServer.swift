@@ -33,6 +33,15 @@ public struct RPCServer: Sendable {
     /// Never iterated.
     var parkedIndices: [String: Int] = [:]
     var recovery = RecoveryState()
+    /// When requests under way are looked at for early replies; nil while there are none.
+    var earlyCheckAt: Ticks?
+    var serviceEstimate = TimeEstimate()
+    /// When silent clients are looked for.
+    var silenceCheckAt: Ticks?
+    /// Nobody is evicted for silence: an upgrade counts on its clients, however long they take.
+    public var toleratesSilence = false
+    /// Whether the request at hand takes early replies, for an error that answers it.
+    var errorTakesEarly = false
     var entries: [MEHandle] = []
     var writer = WireWriter(capacity: 1024)
     var now = Ticks.zero
@@ -114,6 +123,7 @@ public struct RPCServer: Sendable {
         }
         releaseParked(lnet: &lnet)
         advanceRecovery(lnet: &lnet)
+        if let silence = configuration.silenceMax { silenceCheckAt = now + silence }
     }
 
     /// Takes nothing any more and answers nothing: what still arrives is the next instance's.
@@ -180,9 +190,12 @@ public struct RPCServer: Sendable {
 
     /// When `tick` is due next; nil while nothing can happen by itself.
     public var nextDeadline: Ticks? {
-        guard let callback = callbackTimers.nextDeadline else { return recovery.deadline }
-        guard let window = recovery.deadline else { return callback }
-        return min(callback, window)
+        var earliest = callbackTimers.nextDeadline
+        for deadline in [recovery.deadline, recovery.limit, earlyCheckAt, silenceCheckAt] {
+            guard let deadline else { continue }
+            earliest = earliest.map { min($0, deadline) } ?? deadline
+        }
+        return earliest
     }
 
     /// Time has passed.
@@ -192,6 +205,9 @@ public struct RPCServer: Sendable {
             callbackTimedOut(callback, lnet: &lnet)
         }
         if let deadline = recovery.deadline, deadline <= now { windowExpired(lnet: &lnet) }
+        if let limit = recovery.limit, limit <= now { limitExpired(lnet: &lnet) }
+        if let check = earlyCheckAt, check <= now { sendEarlyReplies(lnet: &lnet) }
+        if let check = silenceCheckAt, check <= now { evictSilent(lnet: &lnet) }
     }
 
     private mutating func peerLost(_ nid: NID) {

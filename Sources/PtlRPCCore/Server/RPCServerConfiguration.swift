@@ -30,6 +30,14 @@ public struct RPCServerConfiguration: Sendable {
     public var callbackResendCount = 3
     /// How long one stage of a recovery waits for a client that is silent (soft window).
     public var recoveryWindow = TickInterval.seconds(30)
+    /// How long a recovery may last from its first client on, whatever the clients say (hard
+    /// window): three times the soft one, as in Lustre.
+    public var recoveryLimit = TickInterval.seconds(90)
+    /// Says how long service takes, and "still at it" before a deadline. Nil for neither.
+    public var adaptive: AdaptiveTimeouts? = AdaptiveTimeouts()
+    /// A client that said nothing for this long is evicted, while others are heard (Lustre's ping
+    /// evictor). Nil for never.
+    public var silenceMax: TickInterval?
     /// The top byte of this server's cookies in LNet: events with another belong to other users.
     public var cookieTag: UInt8 = 0x53
 

@@ -30,6 +30,12 @@ public struct RPCServerCounters: Equatable, Sendable {
     public internal(set) var callbacksResent: UInt64 = 0
     public internal(set) var callbacksFailed: UInt64 = 0
     public internal(set) var pushes: UInt64 = 0
+    /// "Still at it".
+    public internal(set) var earlyReplies: UInt64 = 0
+    /// Messages that held several requests.
+    public internal(set) var batches: UInt64 = 0
+    /// Replays that could not be done again: what they depended on is lost.
+    public internal(set) var replaysFailed: UInt64 = 0
 
     public init() {}
 }

@@ -44,6 +44,8 @@ public struct ServerRequest: Equatable, Sendable {
     public var isLockReplay: Bool
     /// Sent before: an enqueue may have been granted already.
     public var isResent: Bool
+    /// Of a replay: what its first execution found.
+    public var preVersions = PreVersions()
 }
 
 /// How a recovery proceeds.
@@ -74,6 +76,15 @@ public enum EvictionReason: Equatable, Sendable {
     case recoveryWindow(RecoveryStage)
     /// A replay when nothing was to be replayed.
     case unexpectedReplay
+    /// Some of its updates could not be done again: what they depended on was lost with another
+    /// client. Evicted when its part of the recovery was over; what did not depend on it is kept.
+    case replayFailed(count: UInt32)
+    /// Not done when the recovery's hard limit passed, in this stage.
+    case recoveryLimit(RecoveryStage)
+    /// Not done when the recovery was ended by order.
+    case recoveryAborted
+    /// Said nothing for so long while others did.
+    case silent(seconds: UInt64)
     /// The owner's decision.
     case owner(String)
 }
