@@ -4,7 +4,7 @@ internal import WireFormat
 ///
 /// | offset | size | field          | unit or meaning                                   |
 /// |-------:|-----:|----------------|---------------------------------------------------|
-/// |      0 |    1 | format         | 1; later ones extend this layout behind `stripes` |
+/// |      0 |    1 | format         | 2; later ones extend this layout behind what is here |
 /// |      1 |    1 | type           | `FileType`                                        |
 /// |      2 |    2 | reserved       | kept as it was read                               |
 /// |      4 |    4 | mode           | permission bits                                   |
@@ -16,9 +16,15 @@ internal import WireFormat
 /// |     60 |    4 | stripeSize     | bytes; 0 without stripes                          |
 /// |     64 |    4 | stripe count   |                                                   |
 /// |     68 | 20 n | stripes        | target (4), object's sequence (8), number (8)     |
+/// |      n |   12 | accessed       | seconds (8), nanoseconds (4); since format 2      |
+/// |        |   12 | created        | seconds (8), nanoseconds (4); since format 2      |
 /// |        |      | rest           | fields of later formats, kept as they were read   |
 struct Inode: Equatable {
-    static let format: UInt8 = 1
+    static let format: UInt8 = 2
+    /// The first one, whose files were never said to be read or made.
+    static let formatMin: UInt8 = 1
+    /// Names that a file can have.
+    static let linkCountMax: UInt32 = 65_000
 
     var type: FileType
     var mode: UInt32
@@ -28,6 +34,8 @@ struct Inode: Equatable {
     var entryCount: UInt64 = 0
     var parent: FileID = .none
     var layout: FileLayout = .none
+    var accessed: Timestamp
+    var created: Timestamp
     private var format = Inode.format
     private var reserved: UInt16 = 0
     /// An older build that changes a file does not take away what a newer one added to it.
@@ -56,10 +64,12 @@ struct Inode: Equatable {
         self.changed = changed
         self.parent = parent
         self.layout = layout
+        accessed = modified
+        created = modified
     }
 
     var encoded: [UInt8] {
-        var writer = WireWriter(capacity: 68 + 20 * layout.stripes.count + rest.count)
+        var writer = WireWriter(capacity: 92 + 20 * layout.stripes.count + rest.count)
         writer.u8(format)
         writer.u8(type.rawValue)
         writer.u16(reserved)
@@ -80,6 +90,10 @@ struct Inode: Equatable {
             writer.u64(stripe.object.sequence)
             writer.u64(stripe.object.number)
         }
+        for time in [accessed, created] {
+            writer.write(time.seconds)
+            writer.u32(time.nanoseconds)
+        }
         writer.append(rest)
         return writer.bytes
     }
@@ -95,11 +109,12 @@ struct Inode: Equatable {
     }
 
     private init(from reader: inout WireReader) throws(WireError) {
-        format = try reader.u8()
+        let written = try reader.u8()
         // A format that is no extension of this one is the start gate's to refuse.
-        guard format >= Self.format else {
-            throw .badValue(field: "inode format", value: UInt64(format))
+        guard written >= Self.formatMin else {
+            throw .badValue(field: "inode format", value: UInt64(written))
         }
+        format = max(written, Self.format)
         let rawType = try reader.u8()
         guard let type = FileType(rawValue: rawType) else {
             throw .badValue(field: "file type", value: UInt64(rawType))
@@ -128,13 +143,19 @@ struct Inode: Equatable {
                     targetIndex: targetIndex,
                     object: ObjectName(sequence: try reader.u64(), number: try reader.u64())))
         }
+        accessed = .zero
+        created = .zero
+        if written >= 2 {
+            accessed = Timestamp(seconds: try reader.read(), nanoseconds: try reader.u32())
+            created = Timestamp(seconds: try reader.read(), nanoseconds: try reader.u32())
+        }
         rest = try reader.bytes(reader.remaining)
     }
 
     func attributes(of file: FileID) -> FileAttributes {
         FileAttributes(
             file: file, type: type, mode: mode, linkCount: linkCount, modified: modified,
-            changed: changed, entryCount: entryCount)
+            changed: changed, entryCount: entryCount, accessed: accessed, created: created)
     }
 }
 

@@ -14,4 +14,8 @@ public enum MetadataResult: Equatable, Sendable {
 extension Status {
     /// EMFILE.
     static let tooManyOpenFiles = Status(rawValue: -24)
+    /// EPERM.
+    static let notPermitted = Status(rawValue: -1)
+    /// EMLINK.
+    static let tooManyLinks = Status(rawValue: -31)
 }

@@ -48,18 +48,28 @@ extension MetadataService {
             return true
         }
         if isDamaged { throw Refusal(.ioError) }
+        if request.wantsAttributes {
+            for index in reply.entries.indices {
+                let file = reply.entries[index].file
+                reply.entries[index].attributes = try existing(file, in: store).inode
+                    .attributes(of: file)
+            }
+        }
         return reply
     }
 
-    /// The request has no time of its own: the time of change is the time it sets, or a nanosecond
-    /// after the last change where that is later. So a change shows, and a replay gives the same.
+    /// The time of change is that of the request; of one before version 3, which has none, the time
+    /// that it sets. Always at least a nanosecond after the last change: so a change shows, and a
+    /// replay gives the same.
     func setattr<B: CommittedStore>(
         _ request: SetattrRequest, in store: OverlayStore<B>, into transaction: inout Transaction
     ) throws(Refusal) -> AttributesReply {
         var (inode, isOrphan) = try existing(request.file, in: store)
         if let mode = request.mode { inode.mode = mode & 0o7777 }
         if let modified = request.modified { inode.modified = modified }
-        inode.changed = max(request.modified ?? inode.changed, inode.changed.successor)
+        if let accessed = request.accessed { inode.accessed = accessed }
+        inode.changed = max(
+            request.time ?? request.modified ?? inode.changed, inode.changed.successor)
         transaction.put(
             isOrphan ? .orphans : .inodes, key: Keys.file(request.file), value: inode.encoded)
         return AttributesReply(
@@ -94,9 +104,10 @@ extension MetadataService {
         return AttributesReply(attributes: inode.attributes(of: fresh.file), layout: .none)
     }
 
+    /// Gives the file that lost a name.
     func unlink<B: CommittedStore>(
         _ request: UnlinkRequest, in store: OverlayStore<B>, into transaction: inout Transaction
-    ) throws(Refusal) {
+    ) throws(Refusal) -> [FileID] {
         var parent = try directory(request.parent, in: store)
         guard let entry = try dirent(request.parent, request.name, in: store) else {
             throw Refusal(.noEntry)
@@ -109,11 +120,37 @@ extension MetadataService {
         transaction.delete(.dirents, key: Keys.entry(request.parent, request.name))
         put(parent, of: request.parent, into: &transaction)
         try dropLink(of: entry.file, time: request.time, in: store, into: &transaction)
+        return [entry.file]
     }
 
+    /// Another name for a file that has one. A directory has no second.
+    func link<B: CommittedStore>(
+        _ request: LinkRequest, in store: OverlayStore<B>, into transaction: inout Transaction
+    ) throws(Refusal) {
+        var parent = try directory(request.parent, in: store)
+        var (inode, isOrphan) = try existing(request.file, in: store)
+        guard inode.type != .directory else { throw Refusal(.notPermitted) }
+        // A file without a name is on its way out.
+        guard !isOrphan else { throw Refusal(.noEntry) }
+        guard try dirent(request.parent, request.name, in: store) == nil else {
+            throw Refusal(.exists)
+        }
+        guard inode.linkCount < Inode.linkCountMax else { throw Refusal(.tooManyLinks) }
+        inode.linkCount += 1
+        inode.changed = max(request.time, inode.changed)
+        parent.entryCount += 1
+        parent.touch(request.time)
+        put(inode, of: request.file, into: &transaction)
+        put(parent, of: request.parent, into: &transaction)
+        transaction.put(
+            .dirents, key: Keys.entry(request.parent, request.name),
+            value: Dirent(type: inode.type, file: request.file).encoded)
+    }
+
+    /// Gives the file that has another name now, and the one that lost it.
     func rename<B: CommittedStore>(
         _ request: RenameRequest, in store: OverlayStore<B>, into transaction: inout Transaction
-    ) throws(Refusal) {
+    ) throws(Refusal) -> [FileID] {
         var source = try directory(request.sourceParent, in: store)
         var target = try directory(request.targetParent, in: store)
         guard let moved = try dirent(request.sourceParent, request.sourceName, in: store) else {
@@ -121,7 +158,7 @@ extension MetadataService {
         }
         let replaced = try dirent(request.targetParent, request.targetName, in: store)
         // Two names of one file: both stay, as POSIX has it.
-        if replaced?.file == moved.file { return }
+        if replaced?.file == moved.file { return [] }
         let isSameParent = request.sourceParent == request.targetParent
         if moved.type == .directory, !isSameParent {
             try checkOutside(moved.file, request.targetParent, in: store)
@@ -157,7 +194,9 @@ extension MetadataService {
             value: moved.encoded)
         if let replaced {
             try dropLink(of: replaced.file, time: request.time, in: store, into: &transaction)
+            return [moved.file, replaced.file]
         }
+        return [moved.file]
     }
 
     /// A name goes, or is taken by another file: only like for like, and only empty directories.

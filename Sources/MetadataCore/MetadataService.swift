@@ -122,13 +122,20 @@ public struct MetadataService: Sendable {
                 try close(
                     request, client: client, isReplay: isReplay, in: store, into: &transaction)
             case .unlink(let request):
-                try unlink(request, in: store, into: &transaction)
+                let changed = try unlink(request, in: store, into: &transaction)
+                return .reply(.ok, .changed(ChangedReply(files: changed)))
             case .rename(let request):
-                try rename(request, in: store, into: &transaction)
+                let changed = try rename(request, in: store, into: &transaction)
+                return .reply(.ok, .changed(ChangedReply(files: changed)))
+            case .link(let request):
+                try link(request, in: store, into: &transaction)
+                return .reply(.ok, .changed(ChangedReply(files: [])))
+            case .locate(let request):
+                return .reply(.ok, .located(try locate(request, in: store)))
             case .connect, .disconnect, .ping, .enqueue, .cancel, .blockingAST, .completionAST,
                 .objectCreate, .objectDestroy, .objectWrite, .objectRead, .objectPunch,
                 .objectGetattr, .upgradeProgress, .targetUp, .upgradeStart, .upgradeStatus,
-                .auditRead, .abortRecovery, .batch:
+                .auditRead, .abortRecovery, .batch, .statfs:
                 return .failure(.notSupported)
             }
             return .reply(.ok, .empty)

@@ -48,7 +48,7 @@ public struct ObjectService: Sendable {
             case .connect, .disconnect, .ping, .enqueue, .cancel, .blockingAST, .completionAST,
                 .getattr, .lookup, .setattr, .mkdir, .open, .openReplay, .close, .unlink,
                 .rename, .readdir, .upgradeProgress, .targetUp, .upgradeStart, .upgradeStatus,
-                .auditRead, .abortRecovery, .batch:
+                .auditRead, .abortRecovery, .batch, .locate, .link, .statfs:
                 return .reply(.notSupported, .empty)
             }
             return .reply(.ok, .empty)

@@ -94,7 +94,14 @@ public struct RandomMessages {
         FileAttributes(
             file: fileID(), type: flag() ? .regular : .directory,
             mode: UInt32(random.below(0o10000)),
-            linkCount: word32(), modified: timestamp(), changed: timestamp(), entryCount: word())
+            linkCount: word32(), modified: timestamp(), changed: timestamp(), entryCount: word(),
+            accessed: timestamp(), created: timestamp())
+    }
+
+    public mutating func lockGrant() -> LockGrant {
+        LockGrant(
+            clientCookie: word(), serverCookie: word(), file: fileID(),
+            bits: InodeBits(rawValue: word()))
     }
 
     public mutating func layout() -> FileLayout {
@@ -178,6 +185,8 @@ public struct RandomMessages {
         var data = ObdConnectData()
         data.flags = word()
         data.version = word32()
+        data.grant = word32()
+        data.inodeBits = word()
         data.index = word32()
         data.bulkSize = word32()
         data.transno = word()
@@ -193,7 +202,7 @@ extension RandomMessages {
 
     /// Kinds of request that `request` knows: every case of `RequestBody` but the batch, which
     /// version 3 has alone.
-    public static let requestKindCount = 29
+    public static let requestKindCount = 32
 
     /// A random request of one kind. Data of writes stays within the message.
     public mutating func request(kind: Int) -> RequestBody {
@@ -232,7 +241,8 @@ extension RandomMessages {
             return .setattr(
                 SetattrRequest(
                     file: fileID(), mode: flag() ? word32() : nil,
-                    modified: flag() ? timestamp() : nil))
+                    modified: flag() ? timestamp() : nil,
+                    accessed: flag() ? timestamp() : nil, time: flag() ? timestamp() : nil))
         case 10:
             return .mkdir(
                 MkdirRequest(
@@ -241,7 +251,7 @@ extension RandomMessages {
         case 11:
             var open = OpenRequest(
                 parent: fileID(), name: name(), flags: OpenFlags(rawValue: word32() & 15),
-                mode: word32(), stripeCount: word32(), time: timestamp())
+                mode: word32(), stripeCount: word32(), time: timestamp(), lockCookie: word())
             if flag() {
                 open.file = fileID()
                 open.handle = word()
@@ -271,7 +281,8 @@ extension RandomMessages {
         case 16:
             return .readdir(
                 ReaddirRequest(
-                    directory: fileID(), after: flag() ? name() : nil, entryCountMax: word32()))
+                    directory: fileID(), after: flag() ? name() : nil, entryCountMax: word32(),
+                    wantsAttributes: flag()))
         case 17:
             return .objectCreate(
                 ObjectCreateRequest(first: objectName(), count: UInt32(random.below(1025))))
@@ -307,6 +318,16 @@ extension RandomMessages {
             return .auditRead(
                 AuditReadRequest(afterClient: uuid(), afterXID: XID(rawValue: word())))
         case 28: return .abortRecovery
+        case 29:
+            let count = random.oneIn(8) ? LookupRequest.nameCountMax : random.below(4)
+            return .locate(
+                LocateRequest(
+                    parent: fileID(), path: (0..<count).map { _ in name() },
+                    cookies: (0..<max(1, count)).map { _ in word() }))
+        case 30:
+            return .link(
+                LinkRequest(file: fileID(), parent: fileID(), name: name(), time: timestamp()))
+        case 31: return .statfs(pick(TargetKind.allCases))
         default: preconditionFailure("no request of kind \(kind)")
         }
     }
@@ -314,7 +335,7 @@ extension RandomMessages {
     // MARK: - Replies
 
     /// Kinds of reply that `reply` knows: every case of `ReplyBody` but the batch.
-    public static let replyKindCount = 12
+    public static let replyKindCount = 16
 
     /// A random reply of one kind, with an opcode that it answers.
     public mutating func reply(kind: Int) -> (opcode: Opcode, body: ReplyBody) {
@@ -347,13 +368,14 @@ extension RandomMessages {
                 .open(
                     OpenReply(
                         handle: word(), wasCreated: flag(), attributes: attributes(),
-                        layout: layout()))
+                        layout: layout(), grant: flag() ? lockGrant() : nil))
             )
         case 6:
             let count = random.oneIn(8) ? 300 : random.below(5)
             let entries = (0..<count).map { _ in
                 DirectoryEntry(
-                    name: name(), file: fileID(), type: flag() ? .regular : .directory)
+                    name: name(), file: fileID(), type: flag() ? .regular : .directory,
+                    attributes: flag() ? attributes() : nil)
             }
             return (.readdir, .readdir(ReaddirReply(entries: entries, isEnd: flag())))
         case 7:
@@ -371,6 +393,31 @@ extension RandomMessages {
                 AuditRow(clientUUID: uuid(), xid: XID(rawValue: word()), executions: word32())
             }
             return (.auditRead, .audit(AuditReadReply(rows: rows, isEnd: flag())))
+        case 12:
+            return (
+                .locate,
+                .located(
+                    LocateReply(
+                        files: (0..<random.below(5)).map { _ in fileID() },
+                        found: flag()
+                            ? AttributesReply(attributes: attributes(), layout: layout()) : nil,
+                        grants: (0..<random.below(5)).map { _ in lockGrant() }))
+            )
+        case 13:
+            return (
+                pick([.unlink, .rename, .link]),
+                .changed(ChangedReply(files: (0..<random.below(3)).map { _ in fileID() }))
+            )
+        case 14: return (.objectWrite, .written(WriteReply(grant: word())))
+        case 15:
+            return (
+                pick([.ostStatfs, .mdsStatfs]),
+                .statfs(
+                    StatfsReply(
+                        blockCount: word(), blocksFree: word(), blocksAvailable: word(),
+                        fileCount: word(), filesFree: word(), blockSize: word32(),
+                        blocksGranted: word32()))
+            )
         default: preconditionFailure("no reply of kind \(kind)")
         }
     }

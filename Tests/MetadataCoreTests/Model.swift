@@ -6,11 +6,24 @@ struct Model {
     struct Node {
         var type: FileType
         var mode: UInt32
-        var isLinked = true
+        /// Of a file: its names.
+        var names = 1
         var modified: Timestamp
         var changed: Timestamp
+        var accessed: Timestamp
+        var created: Timestamp
         var children: [String: FileID] = [:]
         var layout: FileLayout = .none
+
+        init(type: FileType, mode: UInt32, time: Timestamp, layout: FileLayout = .none) {
+            self.type = type
+            self.mode = mode
+            modified = time
+            changed = time
+            accessed = time
+            created = time
+            self.layout = layout
+        }
     }
 
     struct Open {
@@ -19,7 +32,7 @@ struct Model {
     }
 
     var nodes: [FileID: Node] = [
-        .root: Node(type: .directory, mode: 0o755, modified: .zero, changed: .zero)
+        .root: Node(type: .directory, mode: 0o755, time: .zero)
     ]
     var opens: [UInt64: Open] = [:]
     /// Objects of files that are gone.
@@ -28,11 +41,12 @@ struct Model {
     func attributes(_ file: FileID) -> FileAttributes? {
         guard let node = nodes[file] else { return nil }
         let subdirectories = node.children.values.count { nodes[$0]?.type == .directory }
-        let links = node.type == .directory ? 2 + subdirectories : node.isLinked ? 1 : 0
+        let links = node.type == .directory ? 2 + subdirectories : node.names
         return FileAttributes(
             file: file, type: node.type, mode: node.mode, linkCount: UInt32(links),
             modified: node.modified, changed: node.changed,
-            entryCount: UInt64(node.children.count))
+            entryCount: UInt64(node.children.count), accessed: node.accessed,
+            created: node.created)
     }
 
     private func isBelow(_ file: FileID, _ top: FileID) -> Bool {
@@ -50,7 +64,7 @@ struct Model {
     }
 
     private mutating func destroyIfUnused(_ file: FileID) {
-        guard let node = nodes[file], !node.isLinked,
+        guard let node = nodes[file], node.names == 0,
             !opens.values.contains(where: { $0.file == file })
         else { return }
         destroyed.formUnion(node.layout.stripes.map(\.object))
@@ -67,7 +81,7 @@ struct Model {
         if nodes[file]!.type == .directory {
             nodes[file] = nil
         } else {
-            nodes[file]!.isLinked = false
+            nodes[file]!.names -= 1
             nodes[file]!.changed = time
             destroyIfUnused(file)
         }
@@ -89,7 +103,9 @@ struct Model {
             guard let node = nodes[setattr.file] else { return .noEntry }
             let later = Timestamp(
                 seconds: node.changed.seconds, nanoseconds: node.changed.nanoseconds + 1)
-            nodes[setattr.file]!.changed = max(later, setattr.modified ?? .zero)
+            nodes[setattr.file]!.changed = max(
+                later, setattr.time ?? setattr.modified ?? .zero)
+            if let accessed = setattr.accessed { nodes[setattr.file]!.accessed = accessed }
             if let mode = setattr.mode { nodes[setattr.file]!.mode = mode }
             if let modified = setattr.modified { nodes[setattr.file]!.modified = modified }
         case .mkdir(let mkdir):
@@ -98,7 +114,7 @@ struct Model {
             if nodes[mkdir.parent]!.children[mkdir.name.text] != nil { return .exists }
             guard case .attributes(let body) = reply else { return .ok }
             nodes[body.attributes.file] = Node(
-                type: .directory, mode: mkdir.mode, modified: mkdir.time, changed: mkdir.time)
+                type: .directory, mode: mkdir.mode, time: mkdir.time)
             nodes[mkdir.parent]!.children[mkdir.name.text] = body.attributes.file
             touch(mkdir.parent, mkdir.time)
         case .open(let open):
@@ -116,8 +132,7 @@ struct Model {
             guard case .open(let body) = reply else { return .ok }
             if existing == nil {
                 nodes[body.attributes.file] = Node(
-                    type: .regular, mode: open.mode, modified: open.time, changed: open.time,
-                    layout: body.layout)
+                    type: .regular, mode: open.mode, time: open.time, layout: body.layout)
                 nodes[open.parent]!.children[open.name.text] = body.attributes.file
                 touch(open.parent, open.time)
             }
@@ -142,6 +157,18 @@ struct Model {
             drop(file, unlink.time)
         case .rename(let rename):
             return move(rename)
+        case .link(let link):
+            let status = directoryStatus(link.parent)
+            if status != .ok { return status }
+            guard let node = nodes[link.file], node.type == .directory || node.names > 0 else {
+                return .noEntry
+            }
+            if node.type == .directory { return Status(rawValue: -1) }
+            if nodes[link.parent]!.children[link.name.text] != nil { return .exists }
+            nodes[link.parent]!.children[link.name.text] = link.file
+            nodes[link.file]!.names += 1
+            nodes[link.file]!.changed = max(node.changed, link.time)
+            touch(link.parent, link.time)
         default:
             return .notSupported
         }

@@ -8,8 +8,11 @@ import WireFormat
     /// One random operation on both; the statuses agree.
     private func step(_ world: World, _ model: inout Model, _ random: inout RandomOperations) {
         let (request, client) = random.next(model)
+        let touched = world.service.touched(by: request, in: world.store)
+        let before = model
         let (status, body) = world.run(request, client: client)
         #expect(status == model.execute(request, client: client, reply: body), "\(request)")
+        check(touched, before, model, request, body)
         if random.generator.oneIn(40) {
             let gone = UInt32(random.generator.below(3))
             world.store.apply(world.service.clientGone(gone, in: world.store))
@@ -21,6 +24,46 @@ import WireFormat
         if random.generator.oneIn(6) { world.pump(answers: !random.generator.oneIn(3)) }
         if random.generator.oneIn(12) { world.destroyPending(limit: 3) }
         if random.generator.oneIn(25) { world.commit() }
+    }
+
+    /// Everything that a client may keep and that the request changed was said to be changed.
+    private func check(
+        _ touched: [TouchedFile], _ before: Model, _ after: Model, _ request: RequestBody,
+        _ body: ReplyBody
+    ) {
+        var bits: [FileID: InodeBits] = [:]
+        for item in touched { bits[item.file] = item.bits }
+        #expect(bits.count == touched.count, "each file once")
+        #expect(touched.map(\.file) == touched.map(\.file).sorted())
+        var changed: Set<FileID> = []
+        for (file, old) in before.nodes {
+            guard let new = after.nodes[file] else {
+                // Without a name nobody finds it any more: its last close may take it.
+                if old.names > 0 { #expect(bits[file]?.contains(.update) == true, "\(request)") }
+                continue
+            }
+            if before.attributes(file) != after.attributes(file) {
+                #expect(bits[file]?.contains(.update) == true, "\(request)")
+                changed.insert(file)
+            }
+            if old.mode != new.mode { #expect(bits[file]?.contains(.perm) == true) }
+            for (name, child) in old.children where new.children[name] != child {
+                #expect(bits[child]?.contains(.lookup) == true, "\(request)")
+            }
+            for name in new.children.keys where old.children[name] == nil {
+                #expect(bits[file]?.contains(.update) == true, "\(request)")
+            }
+        }
+        // Whoever sends an unlink or a rename learns which files it was about.
+        if case .changed(let reply) = body, request.opcode != .link {
+            let named: Set<FileID> =
+                switch request {
+                case .unlink(let body): [body.parent]
+                case .rename(let body): [body.sourceParent, body.targetParent]
+                default: []
+                }
+            #expect(changed.subtracting(named).isSubset(of: reply.files), "\(request)")
+        }
     }
 
     @Test(arguments: UInt64(1)...12)

@@ -33,7 +33,7 @@ struct RandomOperations {
     mutating func next(_ model: Model) -> (request: RequestBody, client: UInt32) {
         let client = UInt32(generator.below(3))
         let parent = directory(model)
-        switch generator.below(16) {
+        switch generator.below(18) {
         case 0...1:
             return (
                 .mkdir(
@@ -75,13 +75,22 @@ struct RandomOperations {
                         targetParent: directory(model), targetName: name(), time: now())),
                 client
             )
+        case 15...16:
+            return (
+                .link(
+                    LinkRequest(
+                        file: file(model) { $0.type == .regular }, parent: parent, name: name(),
+                        time: now())), client
+            )
         default:
             return (
                 .setattr(
                     SetattrRequest(
                         file: file(model) { _ in true },
                         mode: generator.oneIn(2) ? UInt32(generator.below(0o10000)) : nil,
-                        modified: generator.oneIn(2) ? now() : nil)), client
+                        modified: generator.oneIn(2) ? now() : nil,
+                        accessed: generator.oneIn(2) ? now() : nil,
+                        time: generator.oneIn(2) ? now() : nil)), client
             )
         }
     }

@@ -214,8 +214,8 @@ final class World {
             #expect(listed.map(\.file) == sorted.map(\.value))
             #expect(listed.map(\.type) == sorted.map { model.nodes[$0.value]!.type })
         }
-        #expect(rows(.inodes).count == model.nodes.values.count { $0.isLinked })
-        #expect(rows(.orphans).count == model.nodes.values.count { !$0.isLinked })
+        #expect(rows(.inodes).count == model.nodes.values.count { $0.names > 0 })
+        #expect(rows(.orphans).count == model.nodes.values.count { $0.names == 0 })
         #expect(
             rows(.dirents).count == model.nodes.values.reduce(0) { $0 + $1.children.count })
         #expect(service.openCount == model.opens.count)

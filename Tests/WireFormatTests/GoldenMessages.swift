@@ -16,7 +16,11 @@ enum GoldenMessages {
         ])
     static let attributes = FileAttributes(
         file: file, type: .regular, mode: 0o644, linkCount: 1, modified: time,
-        changed: Timestamp(seconds: 1_234_567_891, nanoseconds: 1), entryCount: 0)
+        changed: Timestamp(seconds: 1_234_567_891, nanoseconds: 1), entryCount: 0,
+        accessed: Timestamp(seconds: 1_234_567_892, nanoseconds: 2),
+        created: Timestamp(seconds: 1_234_567_893, nanoseconds: 3))
+    static let grant = LockGrant(
+        clientCookie: 0xC8, serverCookie: 0xC5, file: file, bits: .everything)
     static let notice = UpgradeNotice(
         epoch: epoch, scheme: .drain, cachePolicy: .flush, deadlinePolicy: .leaveBehind,
         isPreflush: true, deadlineMs: 10_000, expectedPauseMs: 1_000, next: nid)
@@ -59,7 +63,7 @@ enum GoldenMessages {
     private static var open: OpenRequest {
         OpenRequest(
             parent: .root, name: name("été"), flags: [.read, .write, .create], mode: 0o600,
-            stripeCount: 2, time: time)
+            stripeCount: 2, time: time, lockCookie: 0xC8)
     }
 
     private static var openReplayed: OpenRequest {
@@ -133,7 +137,23 @@ enum GoldenMessages {
             ),
             ("getattr", .getattr(file)),
             ("lookup", .lookup(LookupRequest(parent: .root, path: [name("a"), name("bc")]))),
-            ("setattr", .setattr(SetattrRequest(file: file, mode: 0o755, modified: time))),
+            (
+                "setattr",
+                .setattr(
+                    SetattrRequest(
+                        file: file, mode: 0o755, modified: time, accessed: time, time: time))
+            ),
+            (
+                "locate",
+                .locate(
+                    LocateRequest(
+                        parent: .root, path: [name("a"), name("bc")], cookies: [0xC8, 0xC9]))
+            ),
+            (
+                "link",
+                .link(LinkRequest(file: file, parent: .root, name: name("second"), time: time))
+            ),
+            ("statfs", .statfs(.oss)),
             (
                 "mkdir",
                 .mkdir(
@@ -162,7 +182,9 @@ enum GoldenMessages {
             (
                 "readdir",
                 .readdir(
-                    ReaddirRequest(directory: .root, after: name("a"), entryCountMax: 1024))
+                    ReaddirRequest(
+                        directory: .root, after: name("a"), entryCountMax: 1024,
+                        wantsAttributes: true))
             ),
             ("object create", .objectCreate(ObjectCreateRequest(first: object, count: 32))),
             ("object destroy", .objectDestroy(ObjectDestroyRequest(objects: [object]))),
@@ -251,14 +273,37 @@ enum GoldenMessages {
                 .open(
                     OpenReply(
                         handle: 0x5_0000_0001, wasCreated: true, attributes: attributes,
-                        layout: layout))
+                        layout: layout, grant: grant))
+            ),
+            (
+                "located", .locate,
+                .located(
+                    LocateReply(
+                        files: [file, .root],
+                        found: AttributesReply(attributes: attributes, layout: layout),
+                        grants: [grant]))
+            ),
+            (
+                "located nothing", .locate,
+                .located(LocateReply(files: [], found: nil, grants: [grant]))
+            ),
+            ("changed", .rename, .changed(ChangedReply(files: [file, .root]))),
+            ("written", .objectWrite, .written(WriteReply(grant: 0x10_0000))),
+            (
+                "statfs", .ostStatfs,
+                .statfs(
+                    StatfsReply(
+                        blockCount: 0x1000, blocksFree: 0x800, blocksAvailable: 0x700,
+                        fileCount: 0x100, filesFree: 0x80, blockSize: 4096, blocksGranted: 0x90))
             ),
             (
                 "readdir", .readdir,
                 .readdir(
                     ReaddirReply(
                         entries: [
-                            .init(name: name("a"), file: file, type: .regular),
+                            .init(
+                                name: name("a"), file: file, type: .regular,
+                                attributes: attributes),
                             .init(name: name("dir"), file: .root, type: .directory),
                         ], isEnd: true))
             ),

@@ -21,6 +21,10 @@ import WireFormat
             (.upgradeProgress, 3201, "upgrade progress"), (.targetUp, 3202, "target up"),
             (.upgradeStart, 3203, "upgrade start"), (.upgradeStatus, 3204, "upgrade status"),
             (.auditRead, 3205, "audit read"),
+            (.locate, 3011, "locate"),
+            (.link, 3012, "link"),
+            (.ostStatfs, 13, "statfs"),
+            (.mdsStatfs, 41, "statfs"),
         ]
         for (opcode, number, name) in numbers {
             #expect(opcode.rawValue == number)
@@ -96,6 +100,7 @@ import WireFormat
         #expect(ProtocolVersion.v2.modifyingRequestsMax == 8)
         #expect(ProtocolVersion.v3.rawValue == 3 && ProtocolVersion.v3.modifyingRequestsMax == 8)
         #expect(Features.upgrade.rawValue == 1)
+        #expect(Features.caching.rawValue == 2 && Features.grants.rawValue == 4)
         #expect(UpgradeScheme.allCases.map(\.rawValue) == [1, 2])
         #expect(DeadlinePolicy.allCases.map(\.rawValue) == [1, 2, 3])
         #expect(CachePolicy.allCases.map(\.rawValue) == [1, 2, 3])

@@ -7,13 +7,18 @@ import WireFormat
     static let seeds: Range<UInt64> = 0..<6
 
     @Test(arguments: 0..<RandomMessages.requestKindCount)
-    func `every request says in version 2 all that it says`(kind: Int) throws {
+    func `every request says in version 3 all that it says, in version 2 all but what is newer`(
+        kind: Int
+    ) throws {
         for seed in Self.seeds {
             var messages = RandomMessages(seed: seed << 8 | UInt64(kind))
             for _ in 0..<8 {
                 let request = messages.request(kind: kind)
-                let read = try decodedRequest(encodedRequest(request, .v2), .v2)
-                #expect(read.withoutChecksums == request.withoutChecksums)
+                for version in [ProtocolVersion.v2, .v3] {
+                    let read = try decodedRequest(encodedRequest(request, version), version)
+                    #expect(
+                        read.withoutChecksums == request.inVersion(version).withoutChecksums)
+                }
             }
         }
     }
@@ -35,14 +40,20 @@ import WireFormat
     }
 
     @Test(arguments: 0..<RandomMessages.replyKindCount)
-    func `every reply says in version 2 all that it says`(kind: Int) throws {
+    func `every reply says in version 3 all that it says, in version 2 all but what is newer`(
+        kind: Int
+    ) throws {
         for seed in Self.seeds {
             var messages = RandomMessages(seed: seed << 8 | UInt64(kind))
             for _ in 0..<8 {
                 let (opcode, reply) = messages.reply(kind: kind)
-                let read = try decodedReply(encodedReply(reply, to: opcode, .v2), .v2)
-                #expect(read.body.withoutChecksums == reply.withoutChecksums)
-                #expect(read.opcode == opcode && read.status == .ok && read.trailer == nil)
+                for version in [ProtocolVersion.v2, .v3] {
+                    let read = try decodedReply(
+                        encodedReply(reply, to: opcode, version), version)
+                    #expect(
+                        read.body.withoutChecksums == reply.inVersion(version).withoutChecksums)
+                    #expect(read.opcode == opcode && read.status == .ok && read.trailer == nil)
+                }
             }
         }
     }
@@ -67,8 +78,8 @@ import WireFormat
         for kind in 0..<RandomMessages.requestKindCount {
             for _ in 0..<20 { opcodes.insert(messages.request(kind: kind).opcode) }
         }
-        // 29 cases; connect and disconnect have an opcode for each kind of target.
-        #expect(opcodes.count == 31)
+        // 32 cases; connect, disconnect and statfs have an opcode for each kind of target.
+        #expect(opcodes.count == 35)
     }
 
     @Test(arguments: 0..<RandomMessages.requestKindCount)
@@ -81,9 +92,13 @@ import WireFormat
             let v2 = encodedRequest(request, .v2)
             if v1 == v2 { continue }
             if let crossed = try? decodedRequest(v1, .v2) {
-                #expect(crossed.withoutChecksums != request)
+                #expect(crossed.withoutChecksums != request.inVersion2)
             }
             if let crossed = try? decodedRequest(v2, .v1) { #expect(crossed != request.inVersion1) }
+            let v3 = encodedRequest(request, .v3)
+            if v3 != v2, let crossed = try? decodedRequest(v2, .v3) {
+                #expect(crossed.withoutChecksums != request)
+            }
         }
     }
 

@@ -16,6 +16,21 @@ extension FileAttributes {
         copy.file = file.inVersion1
         copy.modified = modified.inVersion1
         copy.changed = changed.inVersion1
+        return copy.inVersion2
+    }
+
+    var inVersion2: FileAttributes {
+        var copy = self
+        copy.accessed = .zero
+        copy.created = .zero
+        return copy
+    }
+}
+
+extension LockGrant {
+    var inVersion1: LockGrant {
+        var copy = self
+        copy.file = file.inVersion1
         return copy
     }
 }
@@ -28,8 +43,36 @@ extension RequestBody {
         return .objectWrite(body)
     }
 
-    var inVersion1: RequestBody {
+    func inVersion(_ version: ProtocolVersion) -> RequestBody {
+        version >= .v3 ? self : version >= .v2 ? inVersion2 : inVersion1
+    }
+
+    var inVersion2: RequestBody {
         switch self {
+        case .setattr(var body):
+            body.accessed = nil
+            body.time = nil
+            return .setattr(body)
+        case .open(var body):
+            body.lockCookie = 0
+            return .open(body)
+        case .readdir(var body):
+            body.wantsAttributes = false
+            return .readdir(body)
+        default: return self
+        }
+    }
+
+    var inVersion1: RequestBody {
+        switch inVersion2 {
+        case .locate(var body):
+            body.parent = body.parent.inVersion1
+            return .locate(body)
+        case .link(var body):
+            body.file = body.file.inVersion1
+            body.parent = body.parent.inVersion1
+            body.time = body.time.inVersion1
+            return .link(body)
         case .getattr(let file): return .getattr(file.inVersion1)
         case .lookup(var body):
             body.parent = body.parent.inVersion1
@@ -75,7 +118,7 @@ extension RequestBody {
             return .objectPunch(body)
         case .connect, .disconnect, .ping, .enqueue, .cancel, .blockingAST, .completionAST,
             .objectCreate, .objectDestroy, .objectRead, .objectGetattr, .upgradeProgress,
-            .targetUp, .upgradeStart, .upgradeStatus, .auditRead, .abortRecovery, .batch:
+            .targetUp, .upgradeStart, .upgradeStatus, .auditRead, .abortRecovery, .batch, .statfs:
             return self
         }
     }
@@ -89,8 +132,38 @@ extension ReplyBody {
         return .read(body)
     }
 
-    var inVersion1: ReplyBody {
+    func inVersion(_ version: ProtocolVersion) -> ReplyBody {
+        version >= .v3 ? self : version >= .v2 ? inVersion2 : inVersion1
+    }
+
+    var inVersion2: ReplyBody {
         switch self {
+        case .attributes(var body):
+            body.attributes = body.attributes.inVersion2
+            return .attributes(body)
+        case .open(var body):
+            body.attributes = body.attributes.inVersion2
+            body.grant = nil
+            return .open(body)
+        case .readdir(var body):
+            for index in body.entries.indices { body.entries[index].attributes = nil }
+            return .readdir(body)
+        case .located(var body):
+            if let found = body.found { body.found?.attributes = found.attributes.inVersion2 }
+            return .located(body)
+        default: return self
+        }
+    }
+
+    var inVersion1: ReplyBody {
+        switch inVersion2 {
+        case .located(var body):
+            body.files = body.files.map(\.inVersion1)
+            body.grants = body.grants.map(\.inVersion1)
+            if let found = body.found { body.found?.attributes = found.attributes.inVersion1 }
+            return .located(body)
+        case .changed(let body):
+            return .changed(ChangedReply(files: body.files.map(\.inVersion1)))
         case .attributes(var body):
             body.attributes = body.attributes.inVersion1
             return .attributes(body)
@@ -106,7 +179,8 @@ extension ReplyBody {
             body.modified = body.modified.inVersion1
             return .objectAttributes(body)
         case .read: return withoutChecksums
-        case .empty, .connect, .enqueue, .receipt, .upgradeStarted, .upgradeStatus, .audit, .batch:
+        case .empty, .connect, .enqueue, .receipt, .upgradeStarted, .upgradeStatus, .audit, .batch,
+            .written, .statfs:
             return self
         }
     }

@@ -8,9 +8,14 @@ public struct ObdConnectData: Equatable, Sendable {
     /// Wireshark's dissector among them, tell by it how long the structure is; with 0 they stop
     /// after `maxbytes` and take the rest for garbage.
     public var version: UInt32 = 0x0211_0000
+    /// Bytes that the client may dirty before it asks: what it has, and what it is given
+    /// (OBD_CONNECT_GRANT, 0x8 in `flags`).
+    public var grant: UInt32 = 0
     public var index: UInt32 = 0
     /// Largest bulk transfer, bytes.
     public var bulkSize: UInt32 = 0
+    /// `InodeBits` that locks may name (OBD_CONNECT_IBITS, 0x1000 in `flags`).
+    public var inodeBits: UInt64 = 0
     /// First transno that the client would replay.
     public var transno: UInt64 = 0
     /// Grows with each start of the target.
@@ -24,10 +29,11 @@ public struct ObdConnectData: Equatable, Sendable {
     public init(from reader: inout WireReader) throws(WireError) {
         flags = try reader.u64()
         version = try reader.u32()
-        try reader.skip(4)
+        grant = try reader.u32()
         index = try reader.u32()
         bulkSize = try reader.u32()
-        try reader.skip(16)
+        inodeBits = try reader.u64()
+        try reader.skip(8)
         transno = try reader.u64()
         try reader.skip(12)
         instance = try reader.u32()
@@ -42,10 +48,11 @@ public struct ObdConnectData: Equatable, Sendable {
         let start = writer.count
         writer.u64(flags)
         writer.u32(version)
-        writer.zeros(4)
+        writer.u32(grant)
         writer.u32(index)
         writer.u32(bulkSize)
-        writer.zeros(16)
+        writer.u64(inodeBits)
+        writer.zeros(8)
         writer.u64(transno)
         writer.zeros(12)
         writer.u32(instance)

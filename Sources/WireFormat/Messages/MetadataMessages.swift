@@ -15,10 +15,15 @@ public struct FileAttributes: Hashable, Sendable {
     public var changed: Timestamp
     /// Entries of a directory; 0 for files.
     public var entryCount: UInt64
+    /// Last read, as far as somebody has set it; since version 3.
+    public var accessed: Timestamp
+    /// When the file was made; zero where that is not known. Since version 3.
+    public var created: Timestamp
 
     public init(
         file: FileID, type: FileType, mode: UInt32, linkCount: UInt32, modified: Timestamp,
-        changed: Timestamp, entryCount: UInt64
+        changed: Timestamp, entryCount: UInt64, accessed: Timestamp = .zero,
+        created: Timestamp = .zero
     ) {
         self.file = file
         self.type = type
@@ -27,8 +32,18 @@ public struct FileAttributes: Hashable, Sendable {
         self.modified = modified
         self.changed = changed
         self.entryCount = entryCount
+        self.accessed = accessed
+        self.created = created
     }
 
+    /// | field              | bytes | since |
+    /// |--------------------|------:|-------|
+    /// | file               |    16 | 1     |
+    /// | type, 3 zeros      |     4 | 1     |
+    /// | mode, links        |  4, 4 | 1     |
+    /// | modified, changed  | 8, 12 | 1, 2  |
+    /// | entries            |     8 | 1     |
+    /// | accessed, created  |    12 | 3     |
     public func encode(into writer: inout WireWriter, _ version: ProtocolVersion) {
         file.encode(into: &writer, version)
         writer.u8(type.rawValue)
@@ -38,6 +53,10 @@ public struct FileAttributes: Hashable, Sendable {
         modified.encode(into: &writer, version)
         changed.encode(into: &writer, version)
         writer.u64(entryCount)
+        if version >= .v3 {
+            accessed.encode(into: &writer, version)
+            created.encode(into: &writer, version)
+        }
     }
 
     public init(from reader: inout WireReader, _ version: ProtocolVersion) throws(WireError) {
@@ -53,6 +72,8 @@ public struct FileAttributes: Hashable, Sendable {
         modified = try Timestamp(from: &reader, version)
         changed = try Timestamp(from: &reader, version)
         entryCount = try reader.u64()
+        accessed = version >= .v3 ? try Timestamp(from: &reader, version) : .zero
+        created = version >= .v3 ? try Timestamp(from: &reader, version) : .zero
     }
 }
 
@@ -172,27 +193,55 @@ public struct SetattrRequest: Hashable, Sendable {
     public var file: FileID
     public var mode: UInt32?
     public var modified: Timestamp?
-    public init(file: FileID, mode: UInt32?, modified: Timestamp?) {
+    /// Since version 3; an older target leaves it as it is.
+    public var accessed: Timestamp?
+    /// When the request was made: the time of change. Since version 3; older ones derive one.
+    public var time: Timestamp?
+    public init(
+        file: FileID, mode: UInt32?, modified: Timestamp?, accessed: Timestamp? = nil,
+        time: Timestamp? = nil
+    ) {
         self.file = file
         self.mode = mode
         self.modified = modified
+        self.accessed = accessed
+        self.time = time
     }
 
+    /// | field                               | bytes | since |
+    /// |-------------------------------------|------:|-------|
+    /// | file                                |    16 | 1     |
+    /// | mask: mode 1, modified 2            |     4 | 1     |
+    /// | mask: accessed 4, time 8            |       | 3     |
+    /// | mode                                |     4 | 1     |
+    /// | modified                            | 8, 12 | 1, 2  |
+    /// | accessed, time                      |    12 | 3     |
     func encode(into writer: inout WireWriter, _ version: ProtocolVersion) {
         file.encode(into: &writer, version)
-        writer.u32((mode == nil ? 0 : 1) | (modified == nil ? 0 : 2))
+        var mask: UInt32 = (mode == nil ? 0 : 1) | (modified == nil ? 0 : 2)
+        if version >= .v3 { mask |= (accessed == nil ? 0 : 4) | (time == nil ? 0 : 8) }
+        writer.u32(mask)
         writer.u32(mode ?? 0)
         (modified ?? .zero).encode(into: &writer, version)
+        if version >= .v3 {
+            (accessed ?? .zero).encode(into: &writer, version)
+            (time ?? .zero).encode(into: &writer, version)
+        }
     }
 
     init(from reader: inout WireReader, _ version: ProtocolVersion) throws(WireError) {
         file = try FileID(from: &reader, version)
         let mask = try reader.u32()
-        guard mask <= 3 else { throw .reservedBitsSet(UInt64(mask)) }
+        guard mask <= (version >= .v3 ? 15 : 3) else { throw .reservedBitsSet(UInt64(mask)) }
         let mode = try reader.u32()
         let modified = try Timestamp(from: &reader, version)
         self.mode = mask & 1 != 0 ? mode : nil
         self.modified = mask & 2 != 0 ? modified : nil
+        guard version >= .v3 else { return }
+        let accessed = try Timestamp(from: &reader, version)
+        let time = try Timestamp(from: &reader, version)
+        self.accessed = mask & 4 != 0 ? accessed : nil
+        self.time = mask & 8 != 0 ? time : nil
     }
 }
 
@@ -243,9 +292,12 @@ public struct OpenRequest: Hashable, Sendable {
     public var file: FileID
     public var handle: UInt64
     public var layout: FileLayout
+    /// The client's name for the lock on the file that the answer may bring; 0 wants none. Since
+    /// version 3; never in a replay.
+    public var lockCookie: UInt64
     public init(
         parent: FileID, name: FileName, flags: OpenFlags, mode: UInt32, stripeCount: UInt32,
-        time: Timestamp
+        time: Timestamp, lockCookie: UInt64 = 0
     ) {
         self.parent = parent
         self.name = name
@@ -256,6 +308,7 @@ public struct OpenRequest: Hashable, Sendable {
         file = .none
         handle = 0
         layout = .none
+        self.lockCookie = lockCookie
     }
 
     func encode(into writer: inout WireWriter, _ version: ProtocolVersion) {
@@ -268,6 +321,7 @@ public struct OpenRequest: Hashable, Sendable {
         file.encode(into: &writer, version)
         writer.u64(handle)
         layout.encode(into: &writer, version)
+        if version >= .v3 { writer.u64(lockCookie) }
     }
 
     init(from reader: inout WireReader, _ version: ProtocolVersion) throws(WireError) {
@@ -281,6 +335,7 @@ public struct OpenRequest: Hashable, Sendable {
         file = try FileID(from: &reader, version)
         handle = try reader.u64()
         layout = try FileLayout(from: &reader, version)
+        lockCookie = version >= .v3 ? try reader.u64() : 0
     }
 }
 
@@ -291,11 +346,18 @@ public struct OpenReply: Hashable, Sendable {
     public var wasCreated: Bool
     public var attributes: FileAttributes
     public var layout: FileLayout
-    public init(handle: UInt64, wasCreated: Bool, attributes: FileAttributes, layout: FileLayout) {
+    /// The lock that was asked for, where it was free. Since version 3; not in a saved reply,
+    /// since the lock may be gone when that is sent again.
+    public var grant: LockGrant?
+    public init(
+        handle: UInt64, wasCreated: Bool, attributes: FileAttributes, layout: FileLayout,
+        grant: LockGrant? = nil
+    ) {
         self.handle = handle
         self.wasCreated = wasCreated
         self.attributes = attributes
         self.layout = layout
+        self.grant = grant
     }
 
     func encode(into writer: inout WireWriter, _ version: ProtocolVersion) {
@@ -304,6 +366,9 @@ public struct OpenReply: Hashable, Sendable {
         writer.u32(0)
         attributes.encode(into: &writer, version)
         layout.encode(into: &writer, version)
+        guard version >= .v3 else { return }
+        writer.u32(grant == nil ? 0 : 1)
+        grant?.encode(into: &writer, version)
     }
 
     init(from reader: inout WireReader, _ version: ProtocolVersion) throws(WireError) {
@@ -312,6 +377,8 @@ public struct OpenReply: Hashable, Sendable {
         try reader.reserved(4)
         attributes = try FileAttributes(from: &reader, version)
         layout = try FileLayout(from: &reader, version)
+        guard version >= .v3 else { return }
+        grant = try readFlag(from: &reader) ? try LockGrant(from: &reader, version) : nil
     }
 }
 
@@ -432,16 +499,21 @@ public struct ReaddirRequest: Hashable, Sendable {
     public var after: FileName?
     /// At most this many entries, 1...4096.
     public var entryCountMax: UInt32
-    public init(directory: FileID, after: FileName?, entryCountMax: UInt32) {
+    /// Attributes beside the names; since version 3.
+    public var wantsAttributes: Bool
+    public init(
+        directory: FileID, after: FileName?, entryCountMax: UInt32, wantsAttributes: Bool = false
+    ) {
         self.directory = directory
         self.after = after
         self.entryCountMax = entryCountMax
+        self.wantsAttributes = wantsAttributes
     }
 
     func encode(into writer: inout WireWriter, _ version: ProtocolVersion) {
         directory.encode(into: &writer, version)
         writer.u32(entryCountMax)
-        writer.u32(after == nil ? 0 : 1)
+        writer.u32((after == nil ? 0 : 1) | (version >= .v3 && wantsAttributes ? 2 : 0))
         after?.encode(into: &writer)
     }
 
@@ -449,8 +521,9 @@ public struct ReaddirRequest: Hashable, Sendable {
         directory = try FileID(from: &reader, version)
         entryCountMax = try reader.u32()
         let flags = try reader.u32()
-        guard flags <= 1 else { throw .reservedBitsSet(UInt64(flags)) }
-        after = flags == 1 ? try FileName(from: &reader) : nil
+        guard flags <= (version >= .v3 ? 3 : 1) else { throw .reservedBitsSet(UInt64(flags)) }
+        after = flags & 1 != 0 ? try FileName(from: &reader) : nil
+        wantsAttributes = flags & 2 != 0
     }
 }
 
@@ -458,10 +531,15 @@ public struct DirectoryEntry: Hashable, Sendable {
     public var name: FileName
     public var file: FileID
     public var type: FileType
-    public init(name: FileName, file: FileID, type: FileType) {
+    /// Where they were asked for; since version 3.
+    public var attributes: FileAttributes?
+    public init(
+        name: FileName, file: FileID, type: FileType, attributes: FileAttributes? = nil
+    ) {
         self.name = name
         self.file = file
         self.type = type
+        self.attributes = attributes
     }
 }
 
@@ -481,6 +559,9 @@ public struct ReaddirReply: Hashable, Sendable {
             entry.file.encode(into: &writer, version)
             writer.u8(entry.type.rawValue)
             entry.name.encode(into: &writer)
+            guard version >= .v3 else { continue }
+            writer.u32(entry.attributes == nil ? 0 : 1)
+            entry.attributes?.encode(into: &writer, version)
         }
     }
 
@@ -498,8 +579,12 @@ public struct ReaddirReply: Hashable, Sendable {
             guard let type = FileType(rawValue: rawType) else {
                 throw .badValue(field: "file type", value: UInt64(rawType))
             }
-            entries.append(
-                DirectoryEntry(name: try FileName(from: &reader), file: file, type: type))
+            var entry = DirectoryEntry(
+                name: try FileName(from: &reader), file: file, type: type)
+            if version >= .v3, try readFlag(from: &reader) {
+                entry.attributes = try FileAttributes(from: &reader, version)
+            }
+            entries.append(entry)
         }
     }
 }

@@ -15,6 +15,10 @@ public enum ReplyBody: Equatable, Sendable {
     case audit(AuditReadReply)
     /// One answer for each request of a batch, in their order.
     case batch([BatchAnswer])
+    case located(LocateReply)
+    case changed(ChangedReply)
+    case written(WriteReply)
+    case statfs(StatfsReply)
 
     var bufferCount: Int {
         switch self {
@@ -80,6 +84,10 @@ public enum ReplyBody: Equatable, Sendable {
         case .upgradeStarted(let epoch): epoch.encode(into: &writer)
         case .upgradeStatus(let body): body.encode(into: &writer)
         case .audit(let body): body.encode(into: &writer)
+        case .located(let body): body.encode(into: &writer, version)
+        case .changed(let body): body.encode(into: &writer, version)
+        case .written(let body): body.encode(into: &writer)
+        case .statfs(let body): body.encode(into: &writer)
         case .empty, .connect, .enqueue, .read, .batch:
             preconditionFailure("a message with buffers of its own is not flat")
         }
@@ -141,6 +149,23 @@ public enum ReplyBody: Equatable, Sendable {
         case .batch:
             var reader = try message.reader(1, in: bytes)
             self = .batch(try Batch.answers(from: &reader, version))
+        case .locate:
+            var reader = try message.reader(1, in: bytes)
+            self = .located(try LocateReply(from: &reader, version))
+        case .unlink, .rename, .link:
+            // Targets that know no locks on names answer without a body; a trailer may follow.
+            self = .empty
+            guard message.bufferCount > 1 else { return }
+            var reader = try message.reader(1, in: bytes)
+            if let changed = try ChangedReply(from: &reader, version) { self = .changed(changed) }
+        case .objectWrite:
+            self = .empty
+            guard message.bufferCount > 1 else { return }
+            var reader = try message.reader(1, in: bytes)
+            if let written = try WriteReply(from: &reader) { self = .written(written) }
+        case .ostStatfs, .mdsStatfs:
+            var reader = try message.reader(1, in: bytes)
+            self = .statfs(try StatfsReply(from: &reader))
         default:
             self = .empty
         }

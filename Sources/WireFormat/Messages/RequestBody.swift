@@ -36,6 +36,9 @@ public enum RequestBody: Equatable, Sendable {
     case abortRecovery
     /// Several requests that read, or tell what the client holds; version 3 and later.
     case batch([RequestBody])
+    case locate(LocateRequest)
+    case link(LinkRequest)
+    case statfs(TargetKind)
 
     public var opcode: Opcode {
         switch self {
@@ -69,19 +72,22 @@ public enum RequestBody: Equatable, Sendable {
         case .auditRead: .auditRead
         case .abortRecovery: .abortRecovery
         case .batch: .batch
+        case .locate: .locate
+        case .link: .link
+        case .statfs(let kind): kind.statfsOpcode
         }
     }
 
     /// Changes what the target stores: takes a transno and a modify slot, and is replayed.
     public var isUpdate: Bool {
         switch self {
-        case .setattr, .mkdir, .open, .close, .unlink, .rename, .objectCreate, .objectDestroy,
-            .objectWrite, .objectPunch:
+        case .setattr, .mkdir, .open, .close, .unlink, .rename, .link, .objectCreate,
+            .objectDestroy, .objectWrite, .objectPunch:
             true
         case .connect, .disconnect, .ping, .enqueue, .cancel, .blockingAST, .completionAST,
             .getattr, .lookup, .openReplay, .readdir, .objectRead, .objectGetattr,
             .upgradeProgress, .targetUp, .upgradeStart, .upgradeStatus, .auditRead, .abortRecovery,
-            .batch:
+            .batch, .locate, .statfs:
             false
         }
     }
@@ -94,7 +100,8 @@ public enum RequestBody: Equatable, Sendable {
             .upgradeStatus, .auditRead, .abortRecovery:
             true
         case .getattr, .lookup, .setattr, .mkdir, .open, .unlink, .rename, .readdir,
-            .objectCreate, .objectDestroy, .objectRead, .objectPunch, .objectGetattr, .batch:
+            .objectCreate, .objectDestroy, .objectRead, .objectPunch, .objectGetattr, .batch,
+            .locate, .link, .statfs:
             false
         }
     }
@@ -120,7 +127,7 @@ public enum RequestBody: Equatable, Sendable {
     var bufferCount: Int {
         switch self {
         case .connect: 6
-        case .disconnect, .ping, .upgradeStatus, .abortRecovery: 1
+        case .disconnect, .ping, .upgradeStatus, .abortRecovery, .statfs: 1
         case .enqueue(let enqueue): enqueue.receipt == nil ? 2 : 3
         case .blockingAST(let ast): ast.notice == nil ? 2 : 3
         case .completionAST(let ast): ast.commitNotice == nil && ast.grantEpoch == nil ? 3 : 4
@@ -158,7 +165,7 @@ public enum RequestBody: Equatable, Sendable {
             message.buffer(into: &writer) { $0.u64(connect.clientHandle) }
             message.buffer(into: &writer) { connect.connectData.encode(into: &$0) }
             message.buffer(into: &writer) { connect.encodeHello(into: &$0) }
-        case .disconnect, .ping, .upgradeStatus, .abortRecovery:
+        case .disconnect, .ping, .upgradeStatus, .abortRecovery, .statfs:
             break
         case .batch(let requests):
             message.buffer(into: &writer) { Batch.encode(requests, version, into: &$0) }
@@ -216,8 +223,10 @@ public enum RequestBody: Equatable, Sendable {
         case .targetUp(let body): body.encode(into: &writer)
         case .upgradeStart(let body): body.encode(into: &writer)
         case .auditRead(let body): body.encode(into: &writer)
+        case .locate(let body): body.encode(into: &writer, version)
+        case .link(let body): body.encode(into: &writer, version)
         case .connect, .disconnect, .ping, .enqueue, .cancel, .blockingAST, .completionAST,
-            .objectWrite, .upgradeStatus, .abortRecovery, .batch:
+            .objectWrite, .upgradeStatus, .abortRecovery, .batch, .statfs:
             preconditionFailure("a message with buffers of its own is not flat")
         }
     }
@@ -258,6 +267,12 @@ public enum RequestBody: Equatable, Sendable {
         case .batch where version >= .v3:
             var reader = try message.reader(1, in: bytes)
             self = .batch(try Batch.requests(from: &reader, version))
+            return
+        case .ostStatfs:
+            self = .statfs(.oss)
+            return
+        case .mdsStatfs:
+            self = .statfs(.mds)
             return
         default:
             break
@@ -320,6 +335,8 @@ public enum RequestBody: Equatable, Sendable {
         case .targetUp: self = .targetUp(try TargetUp(from: &reader))
         case .upgradeStart: self = .upgradeStart(try UpgradeStart(from: &reader))
         case .auditRead: self = .auditRead(try AuditReadRequest(from: &reader))
+        case .locate: self = .locate(try LocateRequest(from: &reader, version))
+        case .link: self = .link(try LinkRequest(from: &reader, version))
         default: throw .badValue(field: "pb_opc", value: UInt64(opcode.rawValue))
         }
     }

@@ -7,8 +7,10 @@ public struct Opcode: RawRepresentable, Hashable, Sendable, BitwiseCopyable {
 
     public static let ostConnect = Opcode(rawValue: 8)
     public static let ostDisconnect = Opcode(rawValue: 9)
+    public static let ostStatfs = Opcode(rawValue: 13)
     public static let mdsConnect = Opcode(rawValue: 38)
     public static let mdsDisconnect = Opcode(rawValue: 39)
+    public static let mdsStatfs = Opcode(rawValue: 41)
     public static let ldlmEnqueue = Opcode(rawValue: 101)
     public static let ldlmConvert = Opcode(rawValue: 102)
     public static let ldlmCancel = Opcode(rawValue: 103)
@@ -28,6 +30,8 @@ public struct Opcode: RawRepresentable, Hashable, Sendable, BitwiseCopyable {
     public static let rename = Opcode(rawValue: 3008)
     public static let readdir = Opcode(rawValue: 3009)
     public static let openReplay = Opcode(rawValue: 3010)
+    public static let locate = Opcode(rawValue: 3011)
+    public static let link = Opcode(rawValue: 3012)
 
     // Object operations of our own.
     public static let objectCreate = Opcode(rawValue: 3101)
@@ -81,6 +85,9 @@ public struct Opcode: RawRepresentable, Hashable, Sendable, BitwiseCopyable {
         case .rename: "rename"
         case .readdir: "readdir"
         case .openReplay: "open replay"
+        case .locate: "locate"
+        case .link: "link"
+        case .ostStatfs, .mdsStatfs: "statfs"
         case .objectCreate: "object create"
         case .objectDestroy: "object destroy"
         case .objectWrite: "object write"
@@ -127,6 +134,7 @@ public enum TargetKind: UInt8, Sendable, CaseIterable {
     }
     public var connectOpcode: Opcode { self == .mds ? .mdsConnect : .ostConnect }
     public var disconnectOpcode: Opcode { self == .mds ? .mdsDisconnect : .ostDisconnect }
+    public var statfsOpcode: Opcode { self == .mds ? .mdsStatfs : .ostStatfs }
     public var name: String { self == .mds ? "mds" : "oss" }
 }
 
@@ -140,7 +148,8 @@ public struct ProtocolVersion: RawRepresentable, Hashable, Comparable, Sendable,
     public static let v1 = ProtocolVersion(rawValue: 1)
     /// FIDs, nanoseconds, tags, checksummed bulk.
     public static let v2 = ProtocolVersion(rawValue: 2)
-    /// Batches; opens and locks are replayed in them.
+    /// Batches, in which opens and locks are replayed; all times of a file, opens that bring a lock,
+    /// listings with attributes.
     public static let v3 = ProtocolVersion(rawValue: 3)
     @inlinable
     public static func < (a: ProtocolVersion, b: ProtocolVersion) -> Bool {
@@ -163,5 +172,9 @@ public struct Features: OptionSet, Sendable {
     public init(rawValue: UInt64) { self.rawValue = rawValue }
     /// Takes part in announced upgrades.
     public static let upgrade = Features(rawValue: 1)
-    public static let supported: Features = [.upgrade]
+    /// Locks on attributes and names come with answers, and guard what a client keeps of them.
+    public static let caching = Features(rawValue: 2)
+    /// Room for dirty bytes is set aside before they are written (`ocd_grant`).
+    public static let grants = Features(rawValue: 4)
+    public static let supported: Features = [.upgrade, .caching, .grants]
 }
