@@ -433,7 +433,7 @@ public struct LockClient: Sendable {
 
     mutating func forget(_ lock: SlotHandle) {
         guard let record = locks.remove(lock) else { return }
-        byName.remove(Int32(lock.index))
+        if !record.isExpected { byName.remove(Int32(lock.index)) }
         if record.isCalledBack { calledBackCount -= 1 }
     }
 

@@ -79,9 +79,17 @@ struct LockRecord: BitwiseCopyable {
         if mode.isCompatible(with: other.mode) {
             guard mode == .group, other.mode == .group, tag != other.tag else { return false }
         }
-        if flags.contains(.inodeBits) { return range.start & other.range.start != 0 }
+        if flags.contains(.inodeBits) {
+            return range.start & other.range.start != 0 && !isFor(other) && !other.isFor(self)
+        }
         guard range.overlaps(other.range) else { return false }
         return !flags.contains(.flock) || owner != other.owner || tag != other.tag
+    }
+
+    /// Whether this is the target's own lock for an update of the client that has the other: what
+    /// its own updates change, a client forgets by itself.
+    private func isFor(_ other: LockRecord) -> Bool {
+        owner == 0 && process != 0 && Int32(bitPattern: process) == other.owner
     }
 
     /// Whether a lock of one of these modes could conflict, policies left aside.
