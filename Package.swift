@@ -141,7 +141,7 @@ let package = Package(
         proof("StorageCoreTests", ["StorageCore", "Store", "CLMDB"]),
         proof("MetadataCoreTests", ["MetadataCore", "StorageCore"]),
         proof("ObjectCoreTests", ["ObjectCore", "StorageCore"]),
-        proof("ClientCoreTests", ["ClientCore"]),
+        proof("ClientCoreTests", ["ClientCore", "LDLMCore"]),
         proof("TCPTransportTests", ["TCPTransport", "EventLoop"]),
         proof(
             "NodeCoreTests",

@@ -35,7 +35,14 @@ public struct ClientConfiguration: Sendable {
     public var cacheByteCountMax = 16 << 20
     /// How long dirty bytes may stay before they are written back.
     public var writebackDelay = TickInterval.milliseconds(500)
-    /// Unused locks that are kept for later.
+    /// Names that are kept in mind, those that lead nowhere among them.
+    public var nameCountMax = 4096
+    /// Files whose attributes, and locks on them, are kept.
+    public var fileCountMax = 2048
+    /// What is cached is believed for this long after its target was heard of last: well below the
+    /// time after which a server takes the locks of a client that does not answer.
+    public var cacheLease = TickInterval.seconds(10)
+    /// Unused locks on data that are kept for later.
     public var unusedLockCountMax = 128
     public var requestTimeout = TickInterval.seconds(10)
     public var connectTimeout = TickInterval.seconds(5)

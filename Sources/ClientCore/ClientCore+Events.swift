@@ -9,6 +9,13 @@ import WireFormat
 extension ClientCore {
     mutating func handle(_ event: RPCClientEvent, lnet: inout LNetCore, now: Ticks) {
         switch event {
+        case .reply(_, let target, _, _, _, _), .connected(let target, _),
+            .callback(let target?, _, _):
+            targets[target].heardAt = now
+        default:
+            break
+        }
+        switch event {
         case .reply(let cookie, let target, let status, let body, let xid, let transno):
             if transno != .zero, !status.isError { acknowledged(target, xid, now: now) }
             reply(
@@ -121,6 +128,11 @@ extension ClientCore {
                 guard let notice = ast.notice else { break }
                 targets[target].admissionCookie = ast.request.handle1
                 noticed(target, notice, token: token, lnet: &lnet, now: now)
+                return
+            }
+            if targets[target].locks.giveUpExpected(SlotHandle(rawValue: ast.request.handle0)) {
+                // It overtook the answer that brings the lock: that will find no place for it.
+                rpc.answer(token, status: .invalid, body: .empty, lnet: &lnet, now: now)
                 return
             }
             let result = targets[target].locks.blockingAST(clientCookie: ast.request.handle0)

@@ -273,6 +273,8 @@ extension ClientCore {
     }
 
     private mutating func loseLock(_ lock: SlotHandle, target: Int, now: Ticks) {
+        // What was kept of names and attributes under it is not believed any more, as it is.
+        if target == metadataTarget { return }
         // Whoever keeps it while it waits for another takes it anew in its turn.
         for handle in operations.handles {
             guard let operation = operations[handle], operation.stage == .locking else { continue }

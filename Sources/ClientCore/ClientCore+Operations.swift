@@ -12,7 +12,15 @@ extension ClientCore {
         guard !isUnmounting else { return fail(handle, .shutdown) }
         var mask: UInt64 = 0
         switch operation.request {
-        case .lookup, .stat, .setattr, .mkdir, .open, .unlink, .rename, .readdir:
+        case .lookup(let at, let path), .stat(let at, let path):
+            guard metadataTarget >= 0 else { return fail(handle, .noDevice) }
+            guard path.count <= LookupRequest.nameCountMax else {
+                return fail(handle, .nameTooLong)
+            }
+            // What is held goes on through a shut gate (R8).
+            if answerFromCache(handle, at: at, path, now: now) { return }
+            mask = 1 << UInt64(metadataTarget)
+        case .setattr, .mkdir, .open, .unlink, .rename, .link, .readdir:
             guard metadataTarget >= 0 else { return fail(handle, .noDevice) }
             mask = 1 << UInt64(metadataTarget)
         case .close(let file):
@@ -124,7 +132,7 @@ extension ClientCore {
         for handle in waiting { passGate(handle, lnet: &lnet, now: now) }
     }
 
-    private mutating func run(_ handle: SlotHandle, on mask: UInt64, stage: Operation.Stage) {
+    mutating func run(_ handle: SlotHandle, on mask: UInt64, stage: Operation.Stage) {
         operations.update(handle) {
             $0.stage = stage
             $0.runningTargets |= mask
@@ -152,21 +160,24 @@ extension ClientCore {
         let body: RequestBody
         switch operation.request {
         case .lookup(let at, let path):
-            body = .lookup(LookupRequest(parent: at, path: path))
+            return locate(handle, at: at, path, lnet: &lnet, now: now)
         case .stat(let at, let path):
             if !operation.objects.isEmpty || operation.attributes != nil {
                 return takeLocks(handle, lnet: &lnet, now: now)
             }
-            body = .lookup(LookupRequest(parent: at, path: path))
-        case .setattr(let file, let mode, let modified):
-            body = .setattr(SetattrRequest(file: file, mode: mode, modified: modified))
+            return locate(handle, at: at, path, lnet: &lnet, now: now)
+        case .setattr(let file, let mode, let modified, let accessed):
+            body = .setattr(
+                SetattrRequest(
+                    file: file, mode: mode, modified: modified, accessed: accessed,
+                    time: wallClock))
         case .mkdir(let at, let name, let mode):
             body = .mkdir(MkdirRequest(parent: at, name: name, mode: mode, time: wallClock))
         case .open(let at, let name, let flags, let mode, let stripeCount):
             body = .open(
                 OpenRequest(
                     parent: at, name: name, flags: flags, mode: mode, stripeCount: stripeCount,
-                    time: wallClock))
+                    time: wallClock, lockCookie: cookieForOpen(handle)))
         case .close(let file):
             let place = SlotHandle(rawValue: file.rawValue)
             guard let open = openFiles[place] else { return fail(handle, .badHandle) }
@@ -186,9 +197,13 @@ extension ClientCore {
                 RenameRequest(
                     sourceParent: at, sourceName: name, targetParent: to, targetName: newName,
                     time: wallClock))
-        case .readdir(let directory, let after, let limit):
+        case .link(let file, let at, let name):
+            body = .link(LinkRequest(file: file, parent: at, name: name, time: wallClock))
+        case .readdir(let directory, let after, let limit, let wantsAttributes):
             body = .readdir(
-                ReaddirRequest(directory: directory, after: after, entryCountMax: limit))
+                ReaddirRequest(
+                    directory: directory, after: after, entryCountMax: limit,
+                    wantsAttributes: wantsAttributes))
         case .read, .write, .append, .truncate:
             return takeLocks(handle, lnet: &lnet, now: now)
         case .flush:
@@ -197,8 +212,7 @@ extension ClientCore {
             run(handle, on: operation.targets, stage: .metadata)
             return call(target, raw, for: .raw(handle), lnet: &lnet, now: now)
         }
-        run(handle, on: 1 << UInt64(metadataTarget), stage: .metadata)
-        call(metadataTarget, body, for: .metadata(handle), lnet: &lnet, now: now)
+        send(handle, body, lnet: &lnet, now: now)
     }
 
     /// Goes on with an operation whose waiting is over.
@@ -234,9 +248,15 @@ extension ClientCore {
         _ handle: SlotHandle, status: Status, body: ReplyBody, transno: Transno,
         lnet: inout LNetCore, now: Ticks
     ) {
+        keep(handle, status: status, body: body)
         guard let operation = operations[handle] else { return }
         if status == .tryAgain || status == .inProgress || status == .busy {
             return retry(handle, after: .milliseconds(10), now: now)
+        }
+        if status == .notSupported, operation.locate != nil, !operation.avoidsLocate {
+            // The next instance gives no locks on names: asked as before there were any.
+            operations.update(handle) { $0.avoidsLocate = true }
+            return retry(handle, after: .milliseconds(1), now: now)
         }
         if case .close(let file) = operation.request {
             let place = SlotHandle(rawValue: file.rawValue)
@@ -264,25 +284,16 @@ extension ClientCore {
                     .opened(
                         FileHandle(rawValue: file.rawValue), reply.attributes,
                         wasCreated: reply.wasCreated)))
-        case (.stat, .attributes(let reply)) where reply.attributes.type == .regular:
-            stopRunning(operation.runningTargets)
-            let places = reply.layout.stripes.compactMap { place(of: $0) }
-            guard places.count == reply.layout.stripes.count else {
-                return fail(handle, .ioError)
-            }
-            let mask = adopt(reply.layout, places, by: handle)
-            operations.update(handle) {
-                $0.runningTargets = 0
-                $0.attributes = reply.attributes
-                $0.targets = mask
-            }
-            passGate(handle, lnet: &lnet, now: now)
-        case (.lookup, .attributes(let reply)), (.stat, .attributes(let reply)),
-            (.setattr, .attributes(let reply)), (.mkdir, .attributes(let reply)):
+        case (.lookup, .attributes(let reply)), (.stat, .attributes(let reply)):
+            located(handle, reply, lnet: &lnet, now: now)
+        case (.lookup, .located(let reply)), (.stat, .located(let reply)):
+            guard let found = reply.found else { return fail(handle, .noEntry) }
+            located(handle, found, lnet: &lnet, now: now)
+        case (.setattr, .attributes(let reply)), (.mkdir, .attributes(let reply)):
             finish(handle, .success(.attributes(reply.attributes, size: 0)))
         case (.readdir, .readdir(let reply)):
             finish(handle, .success(.entries(reply.entries, isEnd: reply.isEnd)))
-        case (.unlink, _), (.rename, _), (.setattr, _), (.mkdir, _):
+        case (.unlink, _), (.rename, _), (.link, _), (.setattr, _), (.mkdir, _):
             finish(handle, .success(.done))
         case (.raw, _):
             finish(handle, .success(.reply(body)))

@@ -39,12 +39,16 @@ public struct ClientCore {
         var expectsGateOpening = false
         var drainEpoch: UpgradeEpoch?
         var flushEpoch: UpgradeEpoch?
+        /// When the target was heard of last: what is held there is believed for a while.
+        var heardAt: Ticks = .zero
         var lastCommittedAtConnect: Transno = .zero
         var isClean = false
     }
 
     var rpc: RPCClient
     var targets: [Target] = []
+    var names: NameCache
+    public internal(set) var counters = ClientCounters()
     /// Target of an object target's index in layouts; -1 for none.
     var targetOfIndex: [Int] = []
     let metadataTarget: Int
@@ -88,6 +92,8 @@ public struct ClientCore {
         rpcConfiguration.requestTimeout = configuration.requestTimeout
         rpcConfiguration.connectTimeout = configuration.connectTimeout
         rpc = RPCClient(rpcConfiguration)
+        names = NameCache(
+            nameCountMax: configuration.nameCountMax, fileCountMax: configuration.fileCountMax)
         metadataTarget = configuration.targets.firstIndex { $0.kind == .mds } ?? -1
         for (place, target) in configuration.targets.enumerated() {
             let index = rpc.addImport(
@@ -96,7 +102,9 @@ public struct ClientCore {
             targets.append(
                 Target(
                     upgrade: UpgradeClient(),
-                    locks: LockClient(unusedCountMax: configuration.unusedLockCountMax)))
+                    locks: LockClient(
+                        unusedCountMax: target.kind == .mds
+                            ? configuration.fileCountMax : configuration.unusedLockCountMax)))
             if target.kind == .oss {
                 while targetOfIndex.count <= Int(target.index) { targetOfIndex.append(-1) }
                 targetOfIndex[Int(target.index)] = place

@@ -13,14 +13,20 @@ public enum FileOperation: Sendable {
     case lookup(at: FileID, path: [FileName])
     /// Attributes with the size, which the object servers know.
     case stat(at: FileID, path: [FileName])
-    case setattr(FileID, mode: UInt32?, modified: Timestamp?)
+    /// What is nil stays as it is. `accessed` counts from version 3 on.
+    case setattr(
+        FileID, mode: UInt32?, modified: Timestamp?, accessed: Timestamp? = nil)
     case mkdir(at: FileID, FileName, mode: UInt32)
     case open(at: FileID, FileName, OpenFlags, mode: UInt32, stripeCount: UInt32)
     /// Bytes that were written stay in the cache, under their lock, until they are written back.
     case close(FileHandle)
     case unlink(at: FileID, FileName, isDirectory: Bool)
     case rename(at: FileID, FileName, to: FileID, FileName)
-    case readdir(FileID, after: FileName?, entryCountMax: UInt32)
+    /// Another name for a file.
+    case link(FileID, at: FileID, FileName)
+    /// With attributes from version 3 on, where they are wanted.
+    case readdir(
+        FileID, after: FileName?, entryCountMax: UInt32, wantsAttributes: Bool = false)
     case read(FileHandle, offset: UInt64, byteCount: Int)
     case write(FileHandle, offset: UInt64, [UInt8])
     /// Write at the end of the file, wherever that is by then; one step as all clients see it.

@@ -36,6 +36,14 @@ struct Operation {
     /// Bytes of a read, in place.
     var collected: [UInt8] = []
     var pieces: [StripePiece] = []
+    /// Of a request to the metadata server: its number for the cache, what it looks for, the locks
+    /// that the answer may bring, and what it changes.
+    var number: UInt64 = 0
+    var locate: LocateRequest?
+    var expected: [UInt64] = []
+    var update: NameCache.Update?
+    /// The server does not know the request any more.
+    var avoidsLocate = false
 }
 
 /// A file that an application has open.

@@ -142,7 +142,11 @@ extension ServerNode {
             let uuid = rpc.summary(of: owner.index)?.uuid ?? "client \(owner.index)"
             log(.upgrade("\(uuid) has not come back: its lock on \(lock.resource.id) is gone"))
         case .granted(let lock):
-            if lock == exclusiveLock { feed(.exclusiveGranted, now: now) }
+            if lock == exclusiveLock {
+                feed(.exclusiveGranted, now: now)
+            } else {
+                resumeParked(lock, now: now)
+            }
         }
     }
 

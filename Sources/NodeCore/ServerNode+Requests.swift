@@ -80,6 +80,7 @@ extension ServerNode {
         guard let store else { return }
         feed(.clientGone(client: export), now: now)
         drainUpgradeActions(now: now)
+        dropParked(of: export, now: now)
         locks.removeAll(owner(export), now: now)
         if Int(export) < admissionLocks.count { admissionLocks[Int(export)] = nil }
         reservedExports.removeAll { $0 == export }
@@ -110,6 +111,8 @@ extension ServerNode {
             self.cancel(request, cancel, now: now)
         case .getattr, .lookup, .readdir, .objectRead, .objectGetattr, .openReplay:
             read(request, now: now)
+        case .locate(let locate) where rpc.features(of: request.export).contains(.caching):
+            self.locate(request, locate, now: now)
         case .upgradeProgress(let epoch):
             feed(.progress(client: request.export, epoch), now: now)
             reply(request, .ok, .empty, now: now)
@@ -157,7 +160,10 @@ extension ServerNode {
         precondition(transaction.isEmpty, "a request that reads writes nothing")
     }
 
-    mutating func executeUpdate(_ request: ServerRequest, now: Ticks) {
+    /// `isAlone`: the target has locks of its own on all that the update changes.
+    mutating func executeUpdate(
+        _ request: ServerRequest, isAlone: Bool = false, now: Ticks
+    ) {
         guard let store else { return }
         let kind: UpgradeTarget.RequestClass =
             request.isReplay ? .replay : request.body.passesGate ? .flush : .update
@@ -175,6 +181,7 @@ extension ServerNode {
             return leaveForNext(request)
         }
         if refusesForDisk(request, kind, now: now) { return }
+        guard isAlone || self.isAlone(request, now: now) else { return }
         switch request.body {
         case .objectCreate, .objectDestroy: commitsFirst = true
         default: break
@@ -185,7 +192,7 @@ extension ServerNode {
             if inject(fault, request, &body, now: now) { return }
         }
         let status: Status
-        let replyBody: ReplyBody
+        var replyBody: ReplyBody
         switch service {
         case .metadata(var metadata):
             let result = metadata.execute(
@@ -214,6 +221,9 @@ extension ServerNode {
                 lnet: &lnet, now: now)
             return
         }
+        if case .changed = replyBody, !rpc.features(of: request.export).contains(.caching) {
+            replyBody = .empty
+        }
         let transno = takeTransno(for: request)
         if let row = rpc.replyRecord(
             request.token, status: status, body: replyBody, transno: transno)
@@ -223,6 +233,7 @@ extension ServerNode {
         if configuration.keepsAudit { addAudit(request, into: &transaction) }
         transaction.transno = transno.rawValue
         apply(&transaction, now: now)
+        replyBody = grantForOpen(request, replyBody, now: now)
         if commitsFirst {
             answerAfterCommit(request.token, status, replyBody, transno)
             wantsCommit = true

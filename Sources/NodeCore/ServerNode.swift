@@ -75,6 +75,10 @@ public struct ServerNode {
     var admissionLocks: [SlotHandle?] = []
     var pendingCallbacks = SlotTable<PendingCallback>()
     var waitingForObjects: [ServerRequest] = []
+    /// Updates that wait until other clients have given up what they keep.
+    var parkedUpdates: [ParkedUpdate] = []
+    /// Of all time.
+    var parkedCount: UInt64 = 0
     /// Exports whose reservations are not claimed or given up yet.
     var reservedExports: [UInt32] = []
     var reservationDeadline: Ticks?
