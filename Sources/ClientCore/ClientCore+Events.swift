@@ -108,6 +108,12 @@ extension ClientCore {
                 lnet: &lnet, now: now)
         case .openReplay(let handle):
             if status.isError { openFiles.update(handle) { $0.isStale = true } }
+        case .convert(let target, let lock):
+            targets[target].locks.convertReply(lock, isDone: !status.isError)
+        case .recordLock(let handle):
+            recordLockReply(handle, status: status, body: body, lnet: &lnet, now: now)
+        case .recordReplay(let record):
+            recordReplayed(record, status: status)
         case .receipt(let target, let epoch):
             guard !status.isError, case .enqueue(let reply) = body else { return }
             targets[target].admissionCookie = reply.reply.serverCookie
@@ -135,10 +141,22 @@ extension ClientCore {
                 rpc.answer(token, status: .invalid, body: .empty, lnet: &lnet, now: now)
                 return
             }
-            let result = targets[target].locks.blockingAST(clientCookie: ast.request.handle0)
+            let result = targets[target].locks.blockingAST(
+                clientCookie: ast.request.handle0, wanted: ast.request.descriptor)
             rpc.answer(
                 token, status: result == .unknown ? .invalid : .ok, body: .empty, lnet: &lnet,
                 now: now)
+            return
+        case (let target?, .glimpseAST(let ast)):
+            let (status, block) = glimpsed(target, ast)
+            rpc.answer(
+                token, status: status, body: block.map { .valueBlock($0) } ?? .empty, lnet: &lnet,
+                now: now)
+            return
+        case (let target?, .completionAST(let ast))
+        where ast.request.descriptor.resource.type == .flock:
+            let status = recordLockCompleted(target, ast, now: now)
+            rpc.answer(token, status: status, body: .empty, lnet: &lnet, now: now)
             return
         case (let target?, .completionAST(let ast)):
             var status = Status.ok
@@ -214,7 +232,8 @@ extension ClientCore {
     private mutating func forgetReplays(_ target: Int) {
         for handle in pendingCalls.handles {
             switch pendingCalls[handle] {
-            case .openReplay? where target == metadataTarget:
+            case .openReplay? where target == metadataTarget,
+                .recordReplay? where target == metadataTarget:
                 pendingCalls.remove(handle)
             case .lockReplay(let named, _)? where named == target:
                 pendingCalls.remove(handle)
@@ -225,18 +244,29 @@ extension ClientCore {
     }
 
     private mutating func lockReplays(_ target: Int) -> [(RequestBody, UInt64)] {
-        targets[target].locks.replayList().map { replay in
-            let request = LDLMRequest.enqueue(
-                cookie: replay.lock.rawValue, flags: replay.flags, descriptor: replay.descriptor)
+        if !targets[target].isClean {
+            // A target that has crashed has forgotten them, and nobody uses them: they need not be
+            // told. After a clean stop they are reserved, and what is cached under them stays.
+            let unused = targets[target].locks.unusedLocks.filter {
+                isClean(under: $0, target: target)
+            }
+            targets[target].locks.dropBeforeReplay(unused)
+        }
+        var replays = targets[target].locks.replayList().map { replay -> (RequestBody, UInt64) in
+            let request = LDLMRequest.replay(
+                cookie: replay.lock.rawValue, descriptor: replay.descriptor)
             let cookie = pendingCalls.insert(.lockReplay(target: target, lock: replay.lock))
             return (.enqueue(EnqueueRequest(request: request)), cookie.rawValue)
         }
+        if target == metadataTarget { replays += recordReplays() }
+        return replays
     }
 
     private mutating func evicted(_ target: Int) {
         targets[target].locks.invalidateAll(error: Status.stale.rawValue)
         if target == metadataTarget {
             for handle in openFiles.handles { openFiles.update(handle) { $0.isStale = true } }
+            loseRecordLocks()
         }
         events.append(.evicted(target: target))
     }

@@ -108,8 +108,14 @@ extension ClientCore {
             flushAndCancel(lock, target: target, lnet: &lnet, now: now)
         case .dropBits(let lock, _):
             targets[target].locks.bitsDropped(lock)
-        case .convert(let lock, _, _):
-            targets[target].locks.convertReply(lock, isDone: false)
+        case .convert(let lock, let cookie, let bits):
+            guard let info = targets[target].locks.info(lock) else { return }
+            let descriptor = LockDescriptor(
+                resource: info.resource, requestedMode: info.mode, grantedMode: info.mode,
+                policy: .bits(bits))
+            call(
+                target, .convert(.convert(cookie: cookie, descriptor: descriptor)),
+                for: .convert(target: target, lock: lock), lnet: &lnet, now: now)
         case .cancel(let cookie):
             call(target, .cancel(.cancel(cookie: cookie)), for: .none, lnet: &lnet, now: now)
         case .wake(let operation, let lock):
@@ -171,7 +177,7 @@ extension ClientCore {
         targets[target].lockPlaces[Int(lock.index)] = place
     }
 
-    private func place(under lock: SlotHandle, target: Int) -> SlotHandle? {
+    func place(under lock: SlotHandle, target: Int) -> SlotHandle? {
         guard let info = targets[target].locks.info(lock),
             Int(lock.index) < targets[target].lockPlaces.count
         else { return nil }

@@ -35,6 +35,12 @@ extension ClientCore {
             guard !open.isStale else { return fail(handle, .stale) }
             if let status = check(operation.request, open) { return fail(handle, status) }
             mask = adopt(open.layout, open.objects, by: handle)
+        case .recordLock(let file, let lock):
+            guard let open = openFiles[SlotHandle(rawValue: file.rawValue)], !open.isClosing
+            else { return fail(handle, .badHandle) }
+            guard !open.isStale else { return fail(handle, .stale) }
+            guard lock.range.isValid else { return fail(handle, .invalid) }
+            mask = 1 << UInt64(metadataTarget)
         case .raw(let target, _):
             guard targets.indices.contains(target) else { return fail(handle, .noDevice) }
             mask = 1 << UInt64(target)
@@ -188,6 +194,8 @@ extension ClientCore {
             // It stays in the table until the answer: a server that crashes meanwhile must be told
             // of the open before it is told of the close again.
             openFiles.update(place) { $0.isClosing = true }
+            // What was locked through this file is given up with it.
+            unlockAll(open.file, owner: file.rawValue, lnet: &lnet, now: now)
             body = .close(CloseRequest(file: open.file, handle: open.serverHandle))
         case .unlink(let at, let name, let isDirectory):
             body = .unlink(
@@ -208,6 +216,9 @@ extension ClientCore {
             return takeLocks(handle, lnet: &lnet, now: now)
         case .flush:
             return startFlush(handle, lnet: &lnet, now: now)
+        case .recordLock(let file, let lock):
+            run(handle, on: operation.targets, stage: .metadata)
+            return enqueueRecordLock(handle, file, lock, lnet: &lnet, now: now)
         case .raw(let target, let raw):
             run(handle, on: operation.targets, stage: .metadata)
             return call(target, raw, for: .raw(handle), lnet: &lnet, now: now)
@@ -225,7 +236,7 @@ extension ClientCore {
         case .throttled: passGate(handle, lnet: &lnet, now: now)
         case .data:
             if case .flush = operation.request { startFlush(handle, lnet: &lnet, now: now) }
-        case .metadata: break
+        case .metadata, .recordLock: break
         }
     }
 

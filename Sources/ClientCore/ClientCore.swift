@@ -74,6 +74,8 @@ public struct ClientCore {
     var retries = TimerQueue<SlotHandle>()
     /// Operations that hold locks while they wait for another.
     var holding = TimerQueue<SlotHandle>()
+    /// Record locks of this client's processes, held and waited for.
+    var records = RecordLockTable()
     var upgradeActions = Outbox<UpgradeClient.Action>()
     var wallClock: Timestamp = .zero
     var isUnmounting = false
@@ -143,7 +145,14 @@ public struct ClientCore {
     /// - Returns: whether it was taken back.
     @discardableResult
     public mutating func cancel(_ handle: SlotHandle, lnet: inout LNetCore, now: Ticks) -> Bool {
-        guard let operation = operations[handle], operation.stage == .atGate else { return false }
+        guard let operation = operations[handle] else { return false }
+        if operation.stage == .recordLock {
+            abandonRecordLock(handle, lnet: &lnet, now: now)
+            finish(handle, .failure(OperationError(.cancelled)))
+            pump(lnet: &lnet, now: now)
+            return true
+        }
+        guard operation.stage == .atGate else { return false }
         if case .close(let file) = operation.request,
             openFiles[SlotHandle(rawValue: file.rawValue)]?.isClosing == true
         {
@@ -170,6 +179,7 @@ public struct ClientCore {
             writeBackOld(lnet: &lnet, now: now)
         }
         for index in targets.indices {
+            ageLocks(index, now: now)
             guard let due = targets[index].upgrade.nextDeadline, due <= now else { continue }
             upgrade(index, .tick, lnet: &lnet, now: now)
         }
@@ -185,7 +195,10 @@ public struct ClientCore {
         consider(retries.nextDeadline)
         consider(holding.nextDeadline)
         consider(oldestDirty.map { $0 + configuration.writebackDelay })
-        for target in targets { consider(target.upgrade.nextDeadline) }
+        for target in targets {
+            consider(target.upgrade.nextDeadline)
+            if target.upgrade.isGateOpen { consider(target.locks.nextDeadline) }
+        }
         return earliest
     }
 

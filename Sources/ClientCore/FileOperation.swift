@@ -34,6 +34,8 @@ public enum FileOperation: Sendable {
     case truncate(FileHandle, size: UInt64)
     /// Write every dirty byte of the file back to its object servers.
     case flush(FileHandle)
+    /// Take or give up a POSIX record lock, or ask who is in the way of one: fcntl(2).
+    case recordLock(FileHandle, RecordLock)
     /// One request to one target, past all caches: how a metadata server uses its object servers.
     indirect case raw(target: Int, RequestBody)
 }
@@ -48,4 +50,46 @@ public enum FileResult: Sendable {
     case offset(UInt64)
     case entries([DirectoryEntry], isEnd: Bool)
     case reply(ReplyBody)
+    /// Who is in the way of a record lock; nil where nobody is.
+    case conflict(RecordLock?)
+}
+
+/// A POSIX record lock: a range of bytes that its owner reads or writes alone.
+@frozen
+public struct RecordLock: Hashable, Sendable, BitwiseCopyable {
+    /// What to do about it.
+    public enum Action: Hashable, Sendable, BitwiseCopyable {
+        /// F_SETLKW: take it, and wait for it where others have it.
+        case lock
+        /// F_SETLK: take it, or fail with `tryAgain` at once.
+        case tryLock
+        /// F_UNLCK.
+        case unlock
+        /// F_GETLK.
+        case test
+    }
+
+    public var action: Action
+    /// F_WRLCK, beside nobody; else F_RDLCK, beside other readers.
+    public var isExclusive: Bool
+    public var range: Extent
+    /// Who locks, as far as this client tells its processes apart. Locks of one owner do not exclude
+    /// each other: they replace each other.
+    public var owner: UInt64
+    /// Told to others who ask who is in the way.
+    public var process: UInt32
+
+    public init(
+        _ action: Action, isExclusive: Bool = true, range: Extent = .whole, owner: UInt64,
+        process: UInt32 = 0
+    ) {
+        self.action = action
+        self.isExclusive = isExclusive
+        self.range = range
+        self.owner = owner
+        self.process = process
+    }
+
+    var mode: LockMode { action == .unlock ? .nl : isExclusive ? .pw : .pr }
+    var policy: LockPolicy { .flock(range, owner: owner, pid: process) }
 }

@@ -14,6 +14,8 @@ struct Operation {
         case data
         /// Waits until dirty bytes have gone.
         case throttled
+        /// Waits for a record lock: no request is under way, and no gate waits for it.
+        case recordLock
     }
 
     var cookie: UInt64
@@ -95,6 +97,9 @@ enum PendingCall {
     case lockReplay(target: Int, lock: SlotHandle)
     case openReplay(handle: SlotHandle)
     case receipt(target: Int, UpgradeEpoch)
+    case convert(target: Int, lock: SlotHandle)
+    case recordLock(SlotHandle)
+    case recordReplay(HeldRecord)
     /// Answers of no interest.
     case none
 }

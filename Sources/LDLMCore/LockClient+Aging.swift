@@ -40,21 +40,22 @@ extension LockClient {
         oldestUnused < 0 ? nil : locks.handle(at: Int(oldestUnused))
     }
 
-    /// Before a replay after a crash: unused locks need not be told to a server that has forgotten
-    /// them. They go without a cancel, and `.lost` says so for each of which `isClean` says that
-    /// nothing under it is still to be written. Gives their number.
-    @discardableResult
-    public mutating func dropUnusedBeforeReplay(isClean: (SlotHandle) -> Bool) -> Int {
-        var dropped = 0
+    /// The locks that nobody uses, the longest unused first.
+    public var unusedLocks: [SlotHandle] {
+        var all: [SlotHandle] = []
         var at = oldestUnused
         while at >= 0, let lock = locks.handle(at: Int(at)), let record = locks[lock] {
+            all.append(lock)
             at = record.newer
-            if isClean(lock) {
-                drop(lock, error: 0)
-                dropped += 1
-            }
         }
-        return dropped
+        return all
+    }
+
+    /// Before a replay after a crash: these unused locks, under which nothing is still to be
+    /// written, need not be told to a server that has forgotten them. They go without a cancel, and
+    /// `.lost` says so.
+    public mutating func dropBeforeReplay(_ unused: [SlotHandle]) {
+        for lock in unused where locks[lock]?.isUnused == true { drop(lock, error: 0) }
     }
 
     /// LDLM_GL_CALLBACK: what the holder of a lock answers a glimpse with is the owner's to say;

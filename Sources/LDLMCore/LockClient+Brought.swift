@@ -65,5 +65,7 @@ extension LockClient {
 
 extension ClientLock {
     /// Only its place is taken: see `LockClient.expect`.
-    var isExpected: Bool { state == .enqueuing && flags.contains(.hasIntent) }
+    var isExpected: Bool {
+        state == .enqueuing && flags.contains(.hasIntent) && type == .inodeBits && bits.isEmpty
+    }
 }

@@ -110,7 +110,8 @@ extension LockServer {
     // MARK: Glimpses
 
     /// Whom to ask for the size of an object: the holders of locks under which it may have grown
-    /// beyond `size`, `asker` left out. One AST for each, and no lock changes.
+    /// beyond `size`, `asker` left out. One AST for each, and no lock changes. Reserved ones are among
+    /// them: their owners know what nobody can ask them yet.
     ///
     /// Linear in the granted locks of the resource.
     public mutating func glimpse(
@@ -124,7 +125,7 @@ extension LockServer {
             switch lock.mode {
             case .pw, .ex, .cw, .group:
                 let info = info(at: at)
-                if lock.owner != 0, info.owner != asker, !info.isReserved, lock.span.end >= size {
+                if lock.owner != 0, info.owner != asker, lock.span.end >= size {
                     found.append(info)
                 }
             case .pr, .cr, .nl, .cos, .txn:

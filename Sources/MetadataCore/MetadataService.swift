@@ -132,7 +132,8 @@ public struct MetadataService: Sendable {
                 return .reply(.ok, .changed(ChangedReply(files: [])))
             case .locate(let request):
                 return .reply(.ok, .located(try locate(request, in: store)))
-            case .connect, .disconnect, .ping, .enqueue, .cancel, .blockingAST, .completionAST,
+            case .connect, .disconnect, .ping, .enqueue, .cancel, .convert, .blockingAST,
+                .completionAST, .glimpseAST,
                 .objectCreate, .objectDestroy, .objectWrite, .objectRead, .objectPunch,
                 .objectGetattr, .upgradeProgress, .targetUp, .upgradeStart, .upgradeStatus,
                 .auditRead, .abortRecovery, .batch, .statfs:

@@ -1,13 +1,14 @@
-import MetadataCore
 import LDLMCore
 import LNetCore
+import MetadataCore
 import ObjectCore
 import Primitives
 import PtlRPCCore
+import StorageCore
 import UpgradeCore
 import WireFormat
 
-/// Locks of clients: enqueue, cancel, replay, and the callbacks that the lock server wants.
+/// Requests of clients about locks: enqueue, cancel, convert, replay.
 extension ServerNode {
     mutating func enqueue(_ request: ServerRequest, _ body: EnqueueRequest, now: Ticks) {
         let enqueue = body.request
@@ -17,31 +18,49 @@ extension ServerNode {
         }
         guard !isSealed else { return leaveForNext(request) }
         let mode = enqueue.descriptor.requestedMode ?? enqueue.descriptor.grantedMode
-        guard let mode else { return answerEnqueue(request, .invalid, nil, now: now) }
+        guard let mode else { return refuseLock(request, .protocolError, now: now) }
         // A lock that the record names may be claimed under it; no other may be granted.
         let isClaim = enqueue.flags.contains(.replay) && enqueue.flags.contains(.blockGranted)
         if !isClaim, awaitsWithdrawal(request, now: now) { return }
+        let policy = enqueue.descriptor.policy
+        let owner = owner(request.export)
         let result: EnqueueResult
         if enqueue.flags.contains(.replay) {
             result = locks.enqueueReplay(
-                owner: owner(request.export), resource: resource, mode: mode,
-                policy: enqueue.descriptor.policy, clientCookie: enqueue.handle0,
-                isGranted: enqueue.flags.contains(.blockGranted), now: now)
+                owner: owner, resource: resource, mode: mode, policy: policy,
+                clientCookie: enqueue.handle0, isGranted: enqueue.flags.contains(.blockGranted),
+                flags: enqueue.flags, now: now)
         } else {
-            enqueue.forEachEarlyCancel { cookie in
-                _ = locks.cancel(
-                    SlotHandle(rawValue: cookie), owner: owner(request.export), now: now)
+            cancelEarly(enqueue, of: owner, now: now)
+            if policy.type == .extent, enqueue.flags.contains(.hasIntent),
+                !enqueue.flags.contains(.testLock)
+            {
+                return glimpse(request, enqueue, mode: mode, now: now)
             }
             result = locks.enqueue(
-                owner: owner(request.export), resource: resource, mode: mode,
-                policy: enqueue.descriptor.policy, clientCookie: enqueue.handle0,
-                flags: enqueue.flags, now: now)
+                owner: owner, resource: resource, mode: mode, policy: policy,
+                clientCookie: enqueue.handle0, flags: enqueue.flags, now: now)
         }
+        answerEnqueue(request, result, on: resource, now: now)
+    }
+
+    /// Early lock cancel: what goes back in the same message goes first.
+    private mutating func cancelEarly(_ enqueue: LDLMRequest, of owner: LockOwner, now: Ticks) {
+        enqueue.forEachEarlyCancel { cookie in
+            if locks.cancel(SlotHandle(rawValue: cookie), owner: owner, now: now) == .notOwner {
+                lockFaultCount += 1
+            }
+        }
+    }
+
+    mutating func answerEnqueue(
+        _ request: ServerRequest, _ result: EnqueueResult, on resource: ResourceID, now: Ticks
+    ) {
         switch result.outcome {
-        case .granted, .waiting:
-            answerEnqueue(request, .ok, result, now: now)
-        case .wouldBlock, .tested:
-            answerEnqueue(request, .busy, nil, now: now)
+        case .granted, .waiting, .tested:
+            replyEnqueue(request, .ok, result, on: resource, now: now)
+        case .wouldBlock:
+            replyEnqueue(request, .lockWouldBlock, result, on: resource, now: now)
         case .sealed:
             leaveForNext(request)
         case .refused(let refusal):
@@ -54,51 +73,110 @@ extension ServerNode {
             case .deadlock: status = .deadlock
             case .cookieReused, .notReserved, .conflictingReplay: status = .stale
             }
-            answerEnqueue(request, status, nil, now: now)
+            refuseLock(request, status, now: now)
         }
     }
 
-    private mutating func answerEnqueue(
-        _ request: ServerRequest, _ status: Status, _ result: EnqueueResult?, now: Ticks
+    mutating func replyEnqueue(
+        _ request: ServerRequest, _ status: Status, _ result: EnqueueResult,
+        on resource: ResourceID, valueBlock block: OSTLVB? = nil, now: Ticks
     ) {
-        var body = ReplyBody.empty
-        if let result, let info = locks.info(result.lock) {
-            let isGranted = result.outcome == .granted
-            let descriptor = LockDescriptor(
-                resource: info.resource, requestedMode: info.mode,
-                grantedMode: isGranted ? result.mode : nil,
-                policy: result.policy)
-            body = .enqueue(
-                EnqueueReply(
-                    reply: LDLMReply(
-                        flags: result.flags, descriptor: descriptor,
-                        serverCookie: result.lock.rawValue),
-                    valueBlock: valueBlock(of: info.resource)))
-        }
+        let descriptor = LockDescriptor(
+            resource: resource, requestedMode: result.mode,
+            grantedMode: result.outcome == .granted ? result.mode : nil, policy: result.policy)
+        let reply = LDLMReply(
+            flags: result.flags, descriptor: descriptor, serverCookie: result.lock.rawValue)
         rpc.reply(
-            request.token, status: status, body: body,
-            trailer: upgrade.trailer(for: request.export),
+            request.token, status: status,
+            body: .enqueue(
+                EnqueueReply(
+                    reply: reply, valueBlock: block ?? valueBlock(of: descriptor.resource))),
+            trailer: upgrade.trailer(for: request.export), lnet: &lnet, now: now)
+    }
+
+    mutating func refuseLock(_ request: ServerRequest, _ status: Status, now: Ticks) {
+        if status == .protocolError { lockFaultCount += 1 }
+        rpc.reply(
+            request.token, status: status, trailer: upgrade.trailer(for: request.export),
             lnet: &lnet, now: now)
     }
 
+    /// Cookies that name nothing are ignored; where none named anything, the answer says so, which
+    /// is no error to anybody. Another client's lock stays where it is.
     mutating func cancel(_ request: ServerRequest, _ cancel: LDLMRequest, now: Ticks) {
         guard !isSealed else { return leaveForNext(request) }
         var found = 0
         cancel.forEachCancel { cookie in
             let result = locks.cancel(
                 SlotHandle(rawValue: cookie), owner: owner(request.export), now: now)
-            if case .done = result { found += 1 }
+            switch result {
+            case .done: found += 1
+            case .notOwner: lockFaultCount += 1
+            case .unknown, .badMode, .sealed: break
+            }
         }
-        rpc.reply(
-            request.token, status: .ok, trailer: upgrade.trailer(for: request.export),
-            lnet: &lnet, now: now)
+        refuseLock(request, found > 0 ? .ok : .stale, now: now)
+    }
+
+    /// LDLM_CONVERT: fewer inode bits, or a weaker mode.
+    mutating func convert(_ request: ServerRequest, _ convert: LDLMRequest, now: Ticks) {
+        guard !isSealed else { return leaveForNext(request) }
+        let lock = SlotHandle(rawValue: convert.handle0)
+        let owner = owner(request.export)
+        let result: CancelResult
+        if convert.descriptor.resource.type == .inodeBits {
+            result = locks.convert(
+                lock, owner: owner, keeping: convert.descriptor.policy.inodeBits, now: now)
+        } else if let mode = convert.descriptor.requestedMode {
+            result = locks.downgrade(lock, owner: owner, to: mode, now: now)
+        } else {
+            result = .badMode
+        }
+        switch result {
+        case .done(let resource):
+            let info = locks.info(lock)
+            let descriptor = LockDescriptor(
+                resource: resource, requestedMode: info?.mode ?? .nl, grantedMode: info?.mode,
+                policy: info?.policy ?? convert.descriptor.policy)
+            rpc.reply(
+                request.token, status: .ok,
+                body: .converted(
+                    LDLMReply(flags: [], descriptor: descriptor, serverCookie: lock.rawValue)),
+                trailer: upgrade.trailer(for: request.export), lnet: &lnet, now: now)
+        case .unknown:
+            refuseLock(request, .stale, now: now)
+        case .notOwner, .badMode:
+            refuseLock(request, .protocolError, now: now)
+        case .sealed:
+            leaveForNext(request)
+        }
+    }
+
+    /// I/O under a lock that is called back gives its holder the full time again.
+    mutating func prolongLocks(under request: ServerRequest, now: Ticks) {
+        let object: ObjectName
+        let range: Extent
+        switch request.body {
+        case .objectRead(let read):
+            object = read.object
+            range = Extent(offset: read.offset, byteCount: UInt64(read.byteCount))
+        case .objectWrite(let write):
+            object = write.object
+            range = Extent(offset: write.offset, byteCount: UInt64(write.data.count))
+        case .objectPunch(let punch):
+            object = punch.object
+            range = Extent(start: punch.size, end: .max)
+        default:
+            return
+        }
+        locks.prolong(owner(request.export), on: ResourceID(object), range: range, now: now)
     }
 
     /// Size and time of an object, as the lock on it lets its holder know them.
-    private func valueBlock(of resource: ResourceID) -> OSTLVB {
+    func valueBlock(of resource: ResourceDescriptor) -> OSTLVB {
         var block = OSTLVB()
-        if case .object(let object) = service, let store,
-            let attributes = object.attributes(of: resource.objectName, in: store)
+        if resource.type == .extent, case .object(let object) = service, let store,
+            let attributes = object.attributes(of: resource.id.objectName, in: store)
         {
             block.size = attributes.size
             block.mtime = attributes.modified.seconds
@@ -107,48 +185,7 @@ extension ServerNode {
         return block
     }
 
-    mutating func run(_ action: LockAction, now: Ticks) {
-        switch action {
-        case .blockingAST(let lock, let owner, let clientCookie, let wanted):
-            if wanted.resource.id.isAdmission {
-                sendNotice(to: owner.index, now: now)
-            } else {
-                let request = LDLMRequest.callback(
-                    clientCookie: clientCookie, serverCookie: lock.rawValue, flags: [],
-                    descriptor: wanted)
-                let pending = pendingCallbacks.insert(.blocking(lock: lock))
-                rpc.callback(
-                    owner.index, .blockingAST(BlockingAST(request: request)),
-                    cookie: pending.rawValue, lnet: &lnet, now: now)
-            }
-        case .completionAST(let lock, let owner, let clientCookie, let granted, let flags):
-            guard !granted.resource.id.isAdmission else { return }
-            let request = LDLMRequest.callback(
-                clientCookie: clientCookie, serverCookie: lock.rawValue, flags: flags,
-                descriptor: granted)
-            let pending = pendingCallbacks.insert(.completion(lock: lock))
-            rpc.callback(
-                owner.index,
-                .completionAST(
-                    CompletionAST(
-                        request: request, valueBlock: valueBlock(of: granted.resource.id))),
-                cookie: pending.rawValue, lnet: &lnet, now: now)
-        case .callbackExpired(_, let owner):
-            let seconds = Int(configuration.callbackTimeout.inSeconds)
-            rpc.evict(
-                owner.index, .owner("kept a lock for \(seconds) s after it was called back"),
-                lnet: &lnet, now: now)
-        case .reservationExpired(let owner, let lock):
-            let uuid = rpc.summary(of: owner.index)?.uuid ?? "client \(owner.index)"
-            log(.upgrade("\(uuid) has not come back: its lock on \(lock.resource.id) is gone"))
-        case .granted(let lock):
-            if lock == exclusiveLock {
-                feed(.exclusiveGranted, now: now)
-            } else {
-                resumeParked(lock, now: now)
-            }
-        }
-    }
+    // MARK: Replays
 
     /// The client has replayed what it had: what it did not claim goes to others.
     mutating func finishClientReplay(_ export: UInt32, now: Ticks) {
@@ -168,30 +205,5 @@ extension ServerNode {
         guard let deadline = reservationDeadline, deadline <= now else { return }
         reservationDeadline = nil
         for export in reservedExports { locks.releaseUnclaimed(owner(export), now: now) }
-    }
-
-    mutating func callbackReply(
-        _ cookie: UInt64, export: UInt32, status: Status, body: ReplyBody, now: Ticks
-    ) {
-        guard let pending = pendingCallbacks.remove(SlotHandle(rawValue: cookie)) else { return }
-        switch pending {
-        case .notice(let epoch):
-            guard !status.isError else { return }
-            feed(.noticeDelivered(client: export, epoch), now: now)
-            if case .receipt(let receipt) = body {
-                feed(.receipt(client: export, receipt), now: now)
-            }
-        case .preflush(let epoch):
-            if !status.isError { feed(.noticeDelivered(client: export, epoch), now: now) }
-        case .blocking(let lock), .completion(let lock):
-            // The client does not have the lock (any more): then nobody has.
-            if status == .invalid { _ = locks.cancel(lock, owner: owner(export), now: now) }
-        case .admissionGrant:
-            break
-        case .commitNotice(let epoch):
-            if !status.isError {
-                feed(.commitNoticeDelivered(client: export, epoch), now: now)
-            }
-        }
     }
 }

@@ -101,6 +101,7 @@ extension ServerNode {
 
     mutating func execute(_ request: ServerRequest, now: Ticks) {
         guard store != nil, !isStopped else { return }
+        prolongLocks(under: request, now: now)
         if request.body.isUpdate {
             return executeUpdate(request, now: now)
         }
@@ -109,6 +110,8 @@ extension ServerNode {
             self.enqueue(request, enqueue, now: now)
         case .cancel(let cancel):
             self.cancel(request, cancel, now: now)
+        case .convert(let convert):
+            self.convert(request, convert, now: now)
         case .getattr, .lookup, .readdir, .objectRead, .objectGetattr, .openReplay:
             read(request, now: now)
         case .locate(let locate) where rpc.features(of: request.export).contains(.caching):

@@ -38,8 +38,9 @@ public struct ServerNode {
     enum PendingCallback {
         case notice(UpgradeEpoch)
         case preflush(UpgradeEpoch)
-        case blocking(lock: SlotHandle)
-        case completion(lock: SlotHandle)
+        case blocking(lock: SlotHandle, wanted: LockDescriptor)
+        case completion(lock: SlotHandle, granted: LockDescriptor, LockFlags)
+        case glimpse(SlotHandle)
         case commitNotice(UpgradeEpoch)
         case admissionGrant
     }
@@ -74,6 +75,13 @@ public struct ServerNode {
     /// The admission lock of each export; by index.
     var admissionLocks: [SlotHandle?] = []
     var pendingCallbacks = SlotTable<PendingCallback>()
+    /// Sizes that were asked for and not yet answered by all who may know more.
+    var glimpses = SlotTable<Glimpse>()
+    /// ASTs that found no place among those of their client, or whose failure has no consequence
+    /// while an upgrade is announced: they go out again.
+    var callbacksToRepeat: [(export: UInt32, PendingCallback)] = []
+    /// Requests about locks that no honest client sends.
+    var lockFaultCount: UInt64 = 0
     var waitingForObjects: [ServerRequest] = []
     /// Updates that wait until other clients have given up what they keep.
     var parkedUpdates: [ParkedUpdate] = []
@@ -157,7 +165,7 @@ public struct ServerNode {
         self.wall = wall
         lnet.tick(now)
         rpc.tick(lnet: &lnet, now: now)
-        locks.tick(now: now)
+        tickLocks(now: now)
         withClient { $0.tick(lnet: &$1, wall: wall, now: now) }
         if store != nil {
             feed(.tick, now: now)

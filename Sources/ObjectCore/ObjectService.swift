@@ -45,7 +45,8 @@ public struct ObjectService: Sendable {
             case .objectGetattr(let object):
                 let record = try existing(object, in: store)
                 return .reply(.ok, .objectAttributes(record.attributes))
-            case .connect, .disconnect, .ping, .enqueue, .cancel, .blockingAST, .completionAST,
+            case .connect, .disconnect, .ping, .enqueue, .cancel, .convert, .blockingAST,
+                .completionAST, .glimpseAST,
                 .getattr, .lookup, .setattr, .mkdir, .open, .openReplay, .close, .unlink,
                 .rename, .readdir, .upgradeProgress, .targetUp, .upgradeStart, .upgradeStatus,
                 .auditRead, .abortRecovery, .batch, .locate, .link, .statfs:

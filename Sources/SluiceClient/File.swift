@@ -53,6 +53,44 @@ public final class File: Sendable {
     /// Writes every dirty byte of the file back to its object servers.
     public func flush() async throws(FileSystemError) { _ = try await perform(.flush(handle)) }
 
+    /// Takes a POSIX record lock on a range, as fcntl(2) does: beside nobody, or (`isExclusive`
+    /// false) beside other readers. Waits for it, unless `waits` is false: then `.tryAgain` says
+    /// that somebody has it. `.deadlock` says that its holders wait for this file's owner in turn.
+    ///
+    /// The locks of one `owner` do not exclude but replace each other; by default every open file is
+    /// an owner of its own. Closing the file gives up what its default owner holds. Record locks
+    /// survive upgrades and crashes of servers; an eviction loses them. They keep nobody from
+    /// reading or writing who does not ask for them.
+    public func lock(
+        _ range: Extent = .whole, isExclusive: Bool = true, waits: Bool = true,
+        owner: UInt64? = nil, process: UInt32 = 0
+    ) async throws(FileSystemError) {
+        let lock = RecordLock(
+            waits ? .lock : .tryLock, isExclusive: isExclusive, range: range,
+            owner: owner ?? handle.rawValue, process: process)
+        _ = try await perform(.recordLock(handle, lock))
+    }
+
+    /// Gives up what `owner` has locked of a range; what lies around it stays locked.
+    public func unlock(
+        _ range: Extent = .whole, owner: UInt64? = nil
+    ) async throws(FileSystemError) {
+        let lock = RecordLock(.unlock, range: range, owner: owner ?? handle.rawValue)
+        _ = try await perform(.recordLock(handle, lock))
+    }
+
+    /// A record lock that is in the way of such a one; nil where it could be taken now.
+    public func conflictingLock(
+        with range: Extent = .whole, isExclusive: Bool = true, owner: UInt64? = nil
+    ) async throws(FileSystemError) -> RecordLock? {
+        let lock = RecordLock(
+            .test, isExclusive: isExclusive, range: range, owner: owner ?? handle.rawValue)
+        guard case .conflict(let found) = try await perform(.recordLock(handle, lock)) else {
+            throw unexpected()
+        }
+        return found
+    }
+
     /// Closes the file; every later call fails with `.badHandle`.
     public func close() async throws(FileSystemError) { _ = try await perform(.close(handle)) }
 

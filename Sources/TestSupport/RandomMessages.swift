@@ -202,7 +202,7 @@ extension RandomMessages {
 
     /// Kinds of request that `request` knows: every case of `RequestBody` but the batch, which
     /// version 3 has alone.
-    public static let requestKindCount = 32
+    public static let requestKindCount = 34
 
     /// A random request of one kind. Data of writes stays within the message.
     public mutating func request(kind: Int) -> RequestBody {
@@ -328,6 +328,9 @@ extension RandomMessages {
             return .link(
                 LinkRequest(file: fileID(), parent: fileID(), name: name(), time: timestamp()))
         case 31: return .statfs(pick(TargetKind.allCases))
+        case 32:
+            return .convert(.convert(cookie: word(), descriptor: lockDescriptor()))
+        case 33: return .glimpseAST(callback())
         default: preconditionFailure("no request of kind \(kind)")
         }
     }
@@ -335,7 +338,7 @@ extension RandomMessages {
     // MARK: - Replies
 
     /// Kinds of reply that `reply` knows: every case of `ReplyBody` but the batch.
-    public static let replyKindCount = 16
+    public static let replyKindCount = 18
 
     /// A random reply of one kind, with an opcode that it answers.
     public mutating func reply(kind: Int) -> (opcode: Opcode, body: ReplyBody) {
@@ -418,6 +421,12 @@ extension RandomMessages {
                         fileCount: word(), filesFree: word(), blockSize: word32(),
                         blocksGranted: word32()))
             )
+        case 16:
+            let reply = LDLMReply(
+                flags: [], descriptor: lockDescriptor(), serverCookie: word(),
+                policyResult1: 0, policyResult2: 0)
+            return (.ldlmConvert, .converted(reply))
+        case 17: return (.ldlmGlimpseAST, .valueBlock(valueBlock()))
         default: preconditionFailure("no reply of kind \(kind)")
         }
     }

@@ -96,6 +96,43 @@ enum GoldenMessages {
             ),
             ("cancel", .cancel(.cancel(cookies: [0xC5, 0xC6, 0xC7]))),
             (
+                "convert",
+                .convert(
+                    .convert(
+                        cookie: 0xC5,
+                        descriptor: LockDescriptor(
+                            resource: ResourceID(0x2_0000_0400, 0x33), requestedMode: .pr,
+                            grantedMode: .pr, policy: .bits([.lookup, .perm]))))
+            ),
+            (
+                "glimpse AST",
+                .glimpseAST(
+                    .callback(
+                        clientCookie: 0xC2, serverCookie: 0xC5, flags: [], descriptor: descriptor))
+            ),
+            (
+                "enqueue of a record lock",
+                .enqueue(
+                    EnqueueRequest(
+                        request: .enqueue(
+                            cookie: 0xC2, flags: .blockNoWait,
+                            descriptor: LockDescriptor(
+                                resource: ResourceID(0x2_0000_0400, 0x33, 0, 12),
+                                requestedMode: .pw,
+                                policy: .flock(
+                                    Extent(start: 5, end: 9), owner: 0x77, pid: 0x88)))))
+            ),
+            (
+                "lock replay",
+                .enqueue(
+                    EnqueueRequest(
+                        request: .replay(
+                            cookie: 0xC2,
+                            descriptor: LockDescriptor(
+                                resource: ResourceID(0x2_0000_0400, 0x33), requestedMode: .pr,
+                                grantedMode: .pr, policy: .bits(.lookup)))))
+            ),
+            (
                 "blocking AST",
                 .blockingAST(
                     BlockingAST(
@@ -252,6 +289,16 @@ enum GoldenMessages {
                     isConnected: true, version: .v1, receiptNs: 6)
             ])
         return [
+            (
+                "converted", .ldlmConvert,
+                .converted(
+                    LDLMReply(
+                        flags: [],
+                        descriptor: LockDescriptor(
+                            resource: ResourceID(0x2_0000_0400, 0x33), requestedMode: .pr,
+                            grantedMode: .pr, policy: .bits(.lookup)), serverCookie: 0xC5))
+            ),
+            ("glimpsed", .ldlmGlimpseAST, .valueBlock(valueBlock)),
             ("empty", .close, .empty),
             ("connect", .mdsConnect, .connect(connected)),
             ("connect without notice", .ostConnect, .connect(quiet)),

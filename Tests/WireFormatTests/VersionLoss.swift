@@ -116,7 +116,8 @@ extension RequestBody {
         case .objectPunch(var body):
             body.time = body.time.inVersion1
             return .objectPunch(body)
-        case .connect, .disconnect, .ping, .enqueue, .cancel, .blockingAST, .completionAST,
+        case .connect, .disconnect, .ping, .enqueue, .cancel, .convert, .blockingAST,
+            .completionAST, .glimpseAST,
             .objectCreate, .objectDestroy, .objectRead, .objectGetattr, .upgradeProgress,
             .targetUp, .upgradeStart, .upgradeStatus, .auditRead, .abortRecovery, .batch, .statfs:
             return self
@@ -179,8 +180,8 @@ extension ReplyBody {
             body.modified = body.modified.inVersion1
             return .objectAttributes(body)
         case .read: return withoutChecksums
-        case .empty, .connect, .enqueue, .receipt, .upgradeStarted, .upgradeStatus, .audit, .batch,
-            .written, .statfs:
+        case .empty, .connect, .enqueue, .converted, .valueBlock, .receipt, .upgradeStarted,
+            .upgradeStatus, .audit, .batch, .written, .statfs:
             return self
         }
     }

@@ -95,6 +95,7 @@ struct Import: Sendable {
     var highestXID = XID.zero
     var highestTransno = Transno.zero
     var lastCommitted = Transno.zero
+    var serverLockVolume: UInt64 = 0
 
     var unanswered = RequestList()
     var urgent = RequestList()

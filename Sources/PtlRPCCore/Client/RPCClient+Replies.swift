@@ -203,6 +203,7 @@ extension RPCClient {
             lost(index, .notConnected, &lnet, now)
             return
         }
+        if header.lockVolume != 0 { imports[index].serverLockVolume = header.lockVolume }
         noteCommitted(index, header.lastCommitted)
         if let trailer = answer.trailer, trailer != imports[index].trailer {
             imports[index].trailer = trailer

@@ -90,6 +90,8 @@ public struct RPCClient: Sendable {
     }
 
     public func state(_ index: Int) -> ImportState { imports[index].state }
+    /// How many lock seconds the target lets this client keep unused; 0 while it has not said.
+    public func serverLockVolume(_ index: Int) -> UInt64 { imports[index].serverLockVolume }
 
     public func summary(_ index: Int) -> ImportSummary {
         let subject = imports[index]

@@ -82,7 +82,8 @@ extension RequestBody {
     /// and the target answers it at once.
     var isUrgent: Bool {
         switch self {
-        case .cancel, .ping, .disconnect, .upgradeProgress, .upgradeStatus, .upgradeStart: true
+        case .cancel, .convert, .ping, .disconnect, .upgradeProgress, .upgradeStatus, .upgradeStart:
+            true
         case .enqueue(let enqueue): enqueue.receipt != nil
         default: false
         }
@@ -92,7 +93,8 @@ extension RequestBody {
     /// client.
     var dependsOnHeldState: Bool {
         switch self {
-        case .enqueue, .cancel, .close, .openReplay, .objectWrite, .objectRead, .objectPunch,
+        case .enqueue, .cancel, .convert, .close, .openReplay, .objectWrite, .objectRead,
+            .objectPunch,
             .upgradeProgress:
             true
         default: false

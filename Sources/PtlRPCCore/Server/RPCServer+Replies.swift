@@ -209,6 +209,8 @@ extension RPCServer {
         header.status = status
         header.tag = request.tag
         header.lastCommitted = lastCommitted
+        header.lockLimit = lockLimit
+        header.lockVolume = serverLockVolume
         header.transno = transno
         header.connectionCount = exports[index].connectionCount
         header.matchBits = request.matchBits

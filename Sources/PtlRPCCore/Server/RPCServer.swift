@@ -23,6 +23,10 @@ public struct RPCServer: Sendable {
     public internal(set) var stage = RecoveryStage.standby
     /// Goes out with every reply: the highest transno that is known to be on disk.
     public var lastCommitted = Transno.zero
+    /// Go out with every reply: how many locks the target has room for, and the volume of them that
+    /// one client may keep unused (`pb_limit`, `pb_slv`).
+    public var lockLimit: UInt32 = 0
+    public var serverLockVolume: UInt64 = 0
 
     var exports: ExportTable
     var requests = SlotTable<PendingRequest>()

@@ -56,7 +56,24 @@ public struct LDLMRequest: Hashable, Sendable {
             moreHandles: cookies.count > 2 ? [UInt64](cookies.dropFirst(2)) : [])
     }
 
-    /// A blocking or completion AST.
+    /// A convert of the lock with the server's cookie to what `descriptor` says.
+    public static func convert(cookie: UInt64, descriptor: LockDescriptor) -> LDLMRequest {
+        LDLMRequest(
+            flags: [], lockCount: 1, descriptor: descriptor, handle0: cookie, handle1: 0,
+            moreHandles: [])
+    }
+
+    /// The replay of one lock to the next instance of its target: the client's cookie, what it
+    /// holds or waits for, and nothing to cancel. Stands by itself, so that a batch can carry many.
+    public static func replay(cookie: UInt64, descriptor: LockDescriptor) -> LDLMRequest {
+        enqueue(
+            cookie: cookie,
+            flags: descriptor.grantedMode == nil
+                ? [.replay, .blockWait] : [.replay, .blockGranted],
+            descriptor: descriptor)
+    }
+
+    /// A blocking, completion or glimpse AST.
     public static func callback(
         clientCookie: UInt64, serverCookie: UInt64, flags: LockFlags, descriptor: LockDescriptor
     ) -> LDLMRequest {

@@ -12,6 +12,14 @@ public struct Extent: Hashable, Sendable, BitwiseCopyable {
         self.end = end
     }
 
+    /// The bytes from `offset` on; where that goes beyond what a file can have, up to its end. One
+    /// byte at least, so that a request for none still stands somewhere.
+    @inlinable
+    public init(offset: UInt64, byteCount: UInt64) {
+        let (end, overflow) = offset.addingReportingOverflow(byteCount == 0 ? 0 : byteCount - 1)
+        self.init(start: offset, end: overflow ? .max : end)
+    }
+
     /// Every byte that a file can have.
     public static let whole = Extent(start: 0, end: .max)
 

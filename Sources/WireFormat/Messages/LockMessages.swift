@@ -10,6 +10,14 @@ extension ResourceID {
     /// The resource that guards an object's bytes.
     public init(_ object: ObjectName) { self.init(object.sequence, object.number) }
 
+    /// The resource of a file's POSIX record locks, apart from that of its attributes: the last
+    /// word is the lock type, as Lustre's client names it.
+    public static func recordLocks(of file: FileID) -> ResourceID {
+        ResourceID(
+            file.sequence, UInt64(file.version) << 32 | UInt64(file.objectNumber), 0,
+            UInt64(LockType.flock.rawValue))
+    }
+
     /// The object whose bytes this resource guards.
     public var objectName: ObjectName { ObjectName(sequence: name0, number: name1) }
 }

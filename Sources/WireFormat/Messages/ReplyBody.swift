@@ -3,6 +3,10 @@ public enum ReplyBody: Equatable, Sendable {
     case empty
     case connect(ConnectReply)
     case enqueue(EnqueueReply)
+    /// The answer to a convert: what the lock is now.
+    case converted(LDLMReply)
+    /// The answer to a glimpse: what the holder of the lock knows.
+    case valueBlock(OSTLVB)
     /// The answer to a blocking AST by a client that is prepared at once.
     case receipt(UpgradeReceipt)
     case attributes(AttributesReply)
@@ -77,6 +81,10 @@ public enum ReplyBody: Equatable, Sendable {
     private func encodeFlat(into writer: inout WireWriter, _ version: ProtocolVersion) {
         switch self {
         case .receipt(let body): body.encode(into: &writer)
+        case .converted(var body):
+            body.descriptor.resource.id = body.descriptor.resource.id.spelled(in: version)
+            body.encode(into: &writer)
+        case .valueBlock(let body): body.encode(into: &writer)
         case .attributes(let body): body.encode(into: &writer, version)
         case .open(let body): body.encode(into: &writer, version)
         case .readdir(let body): body.encode(into: &writer, version)
@@ -114,6 +122,18 @@ public enum ReplyBody: Equatable, Sendable {
             reply.descriptor.resource.id = reply.descriptor.resource.id.spelled(in: version)
             self = .enqueue(
                 EnqueueReply(reply: reply, valueBlock: try OSTLVB.decode(from: &value)))
+        case .ldlmConvert:
+            var reader = try message.reader(1, in: bytes)
+            var reply = try LDLMReply.decode(from: &reader)
+            reply.descriptor.resource.id = reply.descriptor.resource.id.spelled(in: version)
+            self = .converted(reply)
+        case .ldlmGlimpseAST:
+            guard message.bufferCount > 1 else {
+                self = .empty
+                return
+            }
+            var reader = try message.reader(1, in: bytes)
+            self = .valueBlock(try OSTLVB.decode(from: &reader))
         case .ldlmBlockingAST:
             guard message.bufferCount > 1 else {
                 self = .empty

@@ -8,8 +8,12 @@ public enum RequestBody: Equatable, Sendable {
     case ping
     case enqueue(EnqueueRequest)
     case cancel(LDLMRequest)
+    /// Weaken a lock: a mode, or inode bits to keep.
+    case convert(LDLMRequest)
     case blockingAST(BlockingAST)
     case completionAST(CompletionAST)
+    /// What is the object's size under the lock that you hold?
+    case glimpseAST(LDLMRequest)
     case getattr(FileID)
     case lookup(LookupRequest)
     case setattr(SetattrRequest)
@@ -47,8 +51,10 @@ public enum RequestBody: Equatable, Sendable {
         case .ping: .ping
         case .enqueue: .ldlmEnqueue
         case .cancel: .ldlmCancel
+        case .convert: .ldlmConvert
         case .blockingAST: .ldlmBlockingAST
         case .completionAST: .ldlmCompletionAST
+        case .glimpseAST: .ldlmGlimpseAST
         case .getattr: .getattr
         case .lookup: .lookup
         case .setattr: .setattr
@@ -84,7 +90,8 @@ public enum RequestBody: Equatable, Sendable {
         case .setattr, .mkdir, .open, .close, .unlink, .rename, .link, .objectCreate,
             .objectDestroy, .objectWrite, .objectPunch:
             true
-        case .connect, .disconnect, .ping, .enqueue, .cancel, .blockingAST, .completionAST,
+        case .connect, .disconnect, .ping, .enqueue, .cancel, .convert, .blockingAST,
+            .completionAST, .glimpseAST,
             .getattr, .lookup, .openReplay, .readdir, .objectRead, .objectGetattr,
             .upgradeProgress, .targetUp, .upgradeStart, .upgradeStatus, .auditRead, .abortRecovery,
             .batch, .locate, .statfs:
@@ -95,7 +102,8 @@ public enum RequestBody: Equatable, Sendable {
     /// What the shutdown itself needs (R7): goes out while the gate is shut.
     public var passesGate: Bool {
         switch self {
-        case .connect, .disconnect, .ping, .enqueue, .cancel, .blockingAST, .completionAST,
+        case .connect, .disconnect, .ping, .enqueue, .cancel, .convert, .blockingAST,
+            .completionAST, .glimpseAST,
             .openReplay, .close, .objectWrite, .upgradeProgress, .targetUp, .upgradeStart,
             .upgradeStatus, .auditRead, .abortRecovery:
             true
@@ -178,6 +186,8 @@ public enum RequestBody: Equatable, Sendable {
             }
         case .cancel(let request):
             message.buffer(into: &writer) { request.encode(into: &$0) }
+        case .convert(let request), .glimpseAST(let request):
+            message.buffer(into: &writer) { request.spelled(in: version).encode(into: &$0) }
         case .blockingAST(let ast):
             message.buffer(into: &writer) { ast.request.spelled(in: version).encode(into: &$0) }
             if let notice = ast.notice {
@@ -225,8 +235,9 @@ public enum RequestBody: Equatable, Sendable {
         case .auditRead(let body): body.encode(into: &writer)
         case .locate(let body): body.encode(into: &writer, version)
         case .link(let body): body.encode(into: &writer, version)
-        case .connect, .disconnect, .ping, .enqueue, .cancel, .blockingAST, .completionAST,
-            .objectWrite, .upgradeStatus, .abortRecovery, .batch, .statfs:
+        case .connect, .disconnect, .ping, .enqueue, .cancel, .convert, .blockingAST,
+            .completionAST, .glimpseAST, .objectWrite, .upgradeStatus, .abortRecovery, .batch,
+            .statfs:
             preconditionFailure("a message with buffers of its own is not flat")
         }
     }
@@ -289,6 +300,10 @@ public enum RequestBody: Equatable, Sendable {
             self = .enqueue(EnqueueRequest(request: request, receipt: receipt))
         case .ldlmCancel:
             self = .cancel(try LDLMRequest.decode(from: &reader))
+        case .ldlmConvert:
+            self = .convert(try LDLMRequest.decode(from: &reader).spelled(in: version))
+        case .ldlmGlimpseAST:
+            self = .glimpseAST(try LDLMRequest.decode(from: &reader).spelled(in: version))
         case .ldlmBlockingAST:
             let request = try LDLMRequest.decode(from: &reader).spelled(in: version)
             var notice: UpgradeNotice?
