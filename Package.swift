@@ -149,6 +149,12 @@ let package = Package(
         proof(
             "SimulatorTests",
             ["Simulator", "NodeCore", "ClientCore", "StorageCore", "LNetCore", "WireFormat"]),
+        proof(
+            "ScenarioTests",
+            [
+                "Simulator", "NodeCore", "ClientCore", "PtlRPCCore", "StorageCore", "WireFormat",
+                "Primitives",
+            ]),
         proof("HouseTests", []),
         proof("SluiceTests", ["SluiceClient", "sluice"]),
     ]

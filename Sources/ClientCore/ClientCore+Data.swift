@@ -21,9 +21,10 @@ extension ClientCore {
             truncate(handle, size: size, lnet: &lnet, now: now)
         case .stat:
             guard var attributes = operation.attributes else { return fail(handle, .ioError) }
-            for place in operation.objects {
-                if let object = objects[place], object.modified > attributes.modified {
-                    attributes.modified = object.modified
+            for (stripe, place) in operation.objects.enumerated() {
+                let glimpsed = stripe < operation.glimpsed.count ? operation.glimpsed[stripe] : nil
+                if let modified = glimpsed?.modified ?? objects[place]?.modified {
+                    attributes.modified = max(attributes.modified, modified)
                 }
             }
             finish(handle, .success(.attributes(attributes, size: fileSize(of: operation))))
@@ -32,13 +33,14 @@ extension ClientCore {
         }
     }
 
-    /// True while the locks of all stripes are held.
+    /// True while the locks of all stripes are held; of a stat also as its glimpses said.
     private func fileSize(of operation: Operation) -> UInt64 {
         var size: UInt64 = 0
         for (stripe, place) in operation.objects.enumerated() {
-            if let object = objects[place] {
+            let glimpsed = stripe < operation.glimpsed.count ? operation.glimpsed[stripe] : nil
+            if let objectSize = glimpsed?.size ?? objects[place]?.size {
                 size = max(
-                    size, operation.layout.fileSize(stripe: stripe, objectSize: object.size))
+                    size, operation.layout.fileSize(stripe: stripe, objectSize: objectSize))
             }
         }
         return size

@@ -3,6 +3,11 @@ import LNetCore
 import Primitives
 import WireFormat
 
+extension Operation {
+    /// Whether the size of a stripe's object was told without a lock.
+    func hasGlimpsed(_ stripe: Int) -> Bool { stripe < glimpsed.count && glimpsed[stripe] != nil }
+}
+
 /// Locks of operations on data, and what the lock cache asks for.
 extension ClientCore {
     /// How long an operation that waits for a lock keeps those of earlier stripes: well below the
@@ -20,13 +25,17 @@ extension ClientCore {
         case .write, .append, .truncate: mode = .pw
         default: mode = .pr
         }
-        for stripe in operation.objects.indices where operation.locks[stripe] == nil {
+        // Who asks for the size need not take the lock from who writes.
+        var flags: LockFlags = []
+        if case .stat = operation.request { flags = .hasIntent }
+        for stripe in operation.objects.indices
+        where operation.locks[stripe] == nil && !operation.hasGlimpsed(stripe) {
             guard let object = objects[operation.objects[stripe]] else {
                 return fail(handle, .stale)
             }
             let acquisition = targets[object.target].locks.acquire(
                 ResourceID(object.object), mode, .extent(.whole),
-                operation: handle.rawValue)
+                operation: handle.rawValue, flags: flags)
             switch acquisition {
             case .granted(let lock), .pending(let lock):
                 remember(operation.objects[stripe], under: lock, target: object.target)
@@ -34,7 +43,8 @@ extension ClientCore {
             switch acquisition {
             case .granted(let lock):
                 operations.update(handle) { $0.locks[stripe] = lock }
-            case .pending:
+            case .pending(let lock):
+                operations.update(handle) { $0.awaited = lock }
                 wait(for: stripe, handle, now: now)
                 return
             }
@@ -135,7 +145,10 @@ extension ClientCore {
         case .failed(let operation, let error):
             let handle = SlotHandle(rawValue: operation)
             guard let waiting = operations[handle], waiting.stage == .locking else { return }
-            if error == Status.tryAgain.rawValue || error == Status.inProgress.rawValue {
+            if error == Status.lockAborted.rawValue {
+                // A glimpse was answered: there is no lock, and none is needed.
+                ready.append(handle)
+            } else if error == Status.tryAgain.rawValue || error == Status.inProgress.rawValue {
                 retry(handle, after: .milliseconds(10), now: now)
             } else {
                 fail(handle, Status(rawValue: error))
@@ -201,6 +214,12 @@ extension ClientCore {
             }
             return
         }
+        if status == .lockAborted || status == .lockWouldBlock {
+            if status == .lockAborted { noteGlimpse(target, lock, reply.valueBlock) }
+            let error = status == .lockAborted ? status : .tryAgain
+            targets[target].locks.enqueueFailed(lock, error: error.rawValue)
+            return
+        }
         let isGranted = reply.reply.descriptor.grantedMode != nil
         if isGranted {
             // Also of a replay: a lock that waited may be free in the next instance.
@@ -225,6 +244,36 @@ extension ClientCore {
         }
     }
 
+    /// Everybody who waits for the answer to this glimpse gets the size, which is true now.
+    private mutating func noteGlimpse(_ target: Int, _ lock: SlotHandle, _ block: OSTLVB) {
+        let known = GlimpsedSize(
+            size: Self.plausible(block.size), modified: Self.plausibleTime(block))
+        for handle in operations.handles {
+            guard let operation = operations[handle], operation.stage == .locking,
+                operation.awaited == lock,
+                let stripe = operation.objects.indices.first(where: {
+                    operation.locks[$0] == nil && !operation.hasGlimpsed($0)
+                        && objects[operation.objects[$0]]?.target == target
+                })
+            else { continue }
+            operations.update(handle) {
+                while $0.glimpsed.count <= stripe { $0.glimpsed.append(nil) }
+                $0.glimpsed[stripe] = known
+                $0.awaited = nil
+            }
+        }
+    }
+
+    /// A peer's numbers: what no server of ours can mean is taken for the nearest sense.
+    private static func plausible(_ size: UInt64) -> UInt64 {
+        min(size, UInt64(Int64.max) >> 1)
+    }
+
+    private static func plausibleTime(_ block: OSTLVB) -> Timestamp {
+        Timestamp(
+            seconds: block.mtime, nanoseconds: min(block.mtimeNanoseconds, 999_999_999))
+    }
+
     /// What a grant says about the object is true from now on.
     mutating func grant(target: Int, lock: SlotHandle, valueBlock: OSTLVB) {
         guard let info = targets[target].locks.info(lock), info.state != .granted,
@@ -232,11 +281,8 @@ extension ClientCore {
         else { return }
         objects.update(place) { object in
             if object.lock == nil {
-                // A peer's numbers: what no server of ours can mean is taken for the nearest sense.
-                object.size = min(valueBlock.size, UInt64(Int64.max) >> 1)
-                object.modified = Timestamp(
-                    seconds: valueBlock.mtime,
-                    nanoseconds: min(valueBlock.mtimeNanoseconds, 999_999_999))
+                object.size = Self.plausible(valueBlock.size)
+                object.modified = Self.plausibleTime(valueBlock)
             }
             object.lock = lock
         }

@@ -249,6 +249,8 @@ extension ClientCore {
             $0.runningTargets = 0
             $0.stage = .atGate
             $0.pendingReplies = 0
+            $0.awaited = nil
+            $0.glimpsed = []
             for index in $0.locks.indices { $0.locks[index] = nil }
         }
         retries.insert(handle, at: now + delay)

@@ -28,6 +28,10 @@ struct Operation {
     var isCancelled = false
     /// Locks held, by stripe of `layout`.
     var locks: [SlotHandle?] = []
+    /// The lock it waits for.
+    var awaited: SlotHandle?
+    /// Of a stat, by stripe: what the holders of others' locks said, where there was no lock.
+    var glimpsed: [GlimpsedSize?] = []
     /// While it waits for a lock: until when it keeps those that it has.
     var holdsUntil: Ticks = .zero
     var layout: FileLayout = .none
@@ -46,6 +50,12 @@ struct Operation {
     var update: NameCache.Update?
     /// The server does not know the request any more.
     var avoidsLocate = false
+}
+
+/// Size and time of an object as its holders know them.
+struct GlimpsedSize {
+    var size: UInt64
+    var modified: Timestamp
 }
 
 /// A file that an application has open.

@@ -79,7 +79,10 @@ public struct LockClient: Sendable {
                     locks.update(handle) { $0.userCount += 1 }
                     return .granted(handle)
                 case .enqueuing, .waiting:
-                    pending = handle
+                    // Who only wants to know joins nobody who wants the lock, and the reverse.
+                    if lock.flags.contains(.hasIntent) == flags.contains(.hasIntent) {
+                        pending = handle
+                    }
                 case .cancelling, .converting:
                     break
                 }
@@ -328,6 +331,7 @@ public struct LockClient: Sendable {
             $0.state = .granted
             $0.serverCookie = serverCookie
             $0.mode = mode
+            $0.flags.remove(.hasIntent)
             $0.range = policy.range
             $0.bits = policy.inodeBits
             $0.userCount = userCount

@@ -1,4 +1,4 @@
-import LDLMCore
+public import LDLMCore
 import LNetCore
 import ObjectCore
 import Primitives
@@ -19,6 +19,11 @@ struct Glimpse {
 
 /// What the lock server wants of clients, and what becomes of it.
 extension ServerNode {
+    /// What the lock server did and refused.
+    public var lockCounters: LockServerCounters { locks.counters }
+    /// Requests about locks that no honest client sends: others' cookies, forbidden flags.
+    public var lockFaults: UInt64 { lockFaultCount }
+
     mutating func tickLocks(now: Ticks) {
         locks.tick(now: now)
         rpc.lockLimit = UInt32(clamping: locks.pool.limit)
@@ -175,7 +180,7 @@ extension ServerNode {
         }
         result.mode = mode
         let block = valueBlock(of: enqueue.descriptor.resource)
-        let holders = locks.glimpse(resource, beyond: block.size, asker: owner)
+        let holders = locks.glimpse(resource, beyond: block.size)
         if holders.contains(where: { $0.isReserved }) {
             // Who may know more has not come back yet.
             return refuseLock(request, .inProgress, now: now)
@@ -219,6 +224,14 @@ extension ServerNode {
             rpc.evict(export, .owner("did not answer a glimpse AST"), lnet: &lnet, now: now)
         }
         finishGlimpse(handle, now: now)
+    }
+
+    /// From the announcement on nobody who prepares waits for the answer of another client.
+    mutating func refuseAllGlimpses(now: Ticks) {
+        for handle in glimpses.handles {
+            guard let glimpse = glimpses.remove(handle) else { continue }
+            refuseLock(glimpse.request, .inProgress, now: now)
+        }
     }
 
     private mutating func finishGlimpse(_ handle: SlotHandle, now: Ticks) {

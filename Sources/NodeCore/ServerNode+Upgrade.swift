@@ -71,6 +71,7 @@ extension ServerNode {
             }
         case .suspendBlockingASTs:
             locks.suspendBlockingASTs(now: now)
+            refuseAllGlimpses(now: now)
             refuseAllParked(now: now)
         case .resumeBlockingASTs:
             locks.resumeBlockingASTs(now: now)
