@@ -152,8 +152,8 @@ let package = Package(
         proof(
             "ScenarioTests",
             [
-                "Simulator", "NodeCore", "ClientCore", "PtlRPCCore", "StorageCore", "WireFormat",
-                "Primitives",
+                "Simulator", "NodeCore", "ClientCore", "LDLMCore", "PtlRPCCore", "StorageCore",
+                "WireFormat", "Primitives",
             ]),
         proof("HouseTests", []),
         proof("SluiceTests", ["SluiceClient", "sluice"]),

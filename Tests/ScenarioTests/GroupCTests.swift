@@ -1,4 +1,5 @@
 import ClientCore
+import LDLMCore
 import NodeCore
 import Primitives
 import PtlRPCCore
