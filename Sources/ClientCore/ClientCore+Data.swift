@@ -311,7 +311,7 @@ extension ClientCore {
             let waiters = objects[place]?.waiters ?? []
             objects.update(place) { $0.waiters = [] }
             for waiter in waiters { ready.append(waiter) }
-            if cachedByteCount > configuration.cacheByteCountMax {
+            if cachedByteCount > configuration.cacheByteCountMax || sites.fires(.dropCleanBytes) {
                 let before = objects[place]?.cache.byteCount ?? 0
                 objects.update(place) { $0.cache.dropClean() }
                 cachedByteCount -= before - (objects[place]?.cache.byteCount ?? 0)

@@ -78,6 +78,7 @@ public struct ClientCore {
     var records = RecordLockTable()
     var upgradeActions = Outbox<UpgradeClient.Action>()
     var wallClock: Timestamp = .zero
+    public var sites = FaultSites()
     var isUnmounting = false
     var isUnmounted = false
     var hasBegunDisconnect = false
@@ -175,8 +176,14 @@ public struct ClientCore {
         rpc.tick(lnet: &lnet, now: now)
         while let handle = retries.popDue(now: now) { ready.append(handle) }
         releaseLongHeld(now: now)
-        if let oldest = oldestDirty, oldest + configuration.writebackDelay <= now {
-            writeBackOld(lnet: &lnet, now: now)
+        if let oldest = oldestDirty {
+            let isEarly = sites.fires(.writeBackEarly)
+            if isEarly || oldest + configuration.writebackDelay <= now {
+                writeBackOld(lnet: &lnet, now: now, everything: isEarly)
+            }
+        }
+        if sites.fires(.dropUnusedLocks) {
+            for index in targets.indices { targets[index].locks.cancelUnused(keeping: 0) }
         }
         for index in targets.indices {
             ageLocks(index, now: now)

@@ -258,7 +258,9 @@ extension LockServer {
     /// Puts a lock that conflicts with nothing among the granted ones and lets it grow.
     mutating func grant(_ index: Int32, now: Ticks) {
         let lock = locks[Int(index)]
-        if lock.flags.contains(.extent), !lock.flags.contains(.noExpansion) {
+        if lock.flags.contains(.extent), !lock.flags.contains(.noExpansion),
+            !sites.fires(.noExpansion)
+        {
             let grown = largestRange(around: lock)
             if grown != lock.range {
                 locks[Int(index)].range = grown

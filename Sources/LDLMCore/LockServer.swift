@@ -37,6 +37,7 @@ public struct LockServer: Sendable {
     /// How much clients may keep: goes out with every reply.
     public internal(set) var pool: LockPool
 
+    public var sites = FaultSites()
     var locks: [LockRecord] = []
     var firstFreeLock: Int32 = -1
     var resources: [ResourceRecord] = []

@@ -16,6 +16,9 @@ public struct ClientNode {
         core = ClientCore(client)
     }
 
+    /// Arms the fault sites: only the simulator does.
+    public mutating func arm(_ sites: FaultSites) { core.arm(sites) }
+
     /// Connects to every target; operations may be submitted at once.
     public mutating func mount(now: Ticks) { core.mount(lnet: &lnet, now: now) }
 

@@ -44,7 +44,8 @@ extension ServerNode {
             return
         }
         let isDue =
-            wantsCommit || current.openGroupBytes >= configuration.uncommittedBytesMax
+            sites.fires(.commitAtOnce) || wantsCommit
+            || current.openGroupBytes >= configuration.uncommittedBytesMax
             || (oldestUncommitted.map { $0 + configuration.commitInterval <= now } ?? true)
         guard isDue else { return }
         var last = Transaction(transno: current.lastAppliedTransno)

@@ -171,7 +171,8 @@ extension ServerNode {
         let kind: UpgradeTarget.RequestClass =
             request.isReplay ? .replay : request.body.passesGate ? .flush : .update
         // Until the clean record is withdrawn on disk, nothing may be promised beside it.
-        var commitsFirst = commitsBeforeReply || !isRunCommitted
+        var commitsFirst =
+            commitsBeforeReply || !isRunCommitted || sites.fires(.answerAfterCommit)
         switch upgrade.judge(request.export, kind) {
         case .execute: break
         case .executeAndCommit: commitsFirst = true
@@ -188,6 +189,10 @@ extension ServerNode {
         switch request.body {
         case .objectCreate, .objectDestroy: commitsFirst = true
         default: break
+        }
+        if case .open = request.body, !request.isReplay, sites.fires(.waitForObjects) {
+            waitingForObjects.append(request)
+            return
         }
         var body = request.body
         var transaction = Transaction()

@@ -93,7 +93,8 @@ extension ServerNode {
         case .writeCleanRecord(let epoch):
             writeCleanRecord(epoch, now: now)
         case .broadcast(let notice):
-            for export in exportIndices where upgrade.isTold(export) {
+            let told = exportIndices.filter { upgrade.isTold($0) }
+            for export in sites.fires(.repeatCommitNotice) ? told + told : told {
                 let pending = pendingCallbacks.insert(.commitNotice(notice.epoch))
                 rpc.callback(
                     export,

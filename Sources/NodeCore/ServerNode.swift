@@ -62,6 +62,7 @@ public struct ServerNode {
     var oldestUncommitted: Ticks?
     var wantsCommit = false
     var commitsBeforeReply = false
+    var sites = FaultSites()
     var isSealed = false
     var isStopped = false
     var hasWrittenRun = false

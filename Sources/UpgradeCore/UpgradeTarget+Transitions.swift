@@ -219,7 +219,7 @@ extension UpgradeTarget {
             announce(epoch, now: now, into: &actions)
             outcome = .taken
         }
-        guard now >= plan.deadline else { return outcome }
+        guard now >= plan.deadline || sites.fires(.deadlineEarly) else { return outcome }
         self.plan?.deadline = .distantFuture
         switch plan.start.deadlinePolicy {
         case .wait:

@@ -32,6 +32,7 @@ public struct UpgradeTarget: Sendable {
 
     public let instance: UInt64
     public let configuration: Configuration
+    public var sites = FaultSites()
     public internal(set) var state = State.serving
     /// Past states, oldest first.
     public internal(set) var history = StateRing<State>()

@@ -187,7 +187,8 @@ extension RPCClient {
     private mutating func replaySaved(
         _ index: Int, _ lnet: inout LNetCore, _ now: Ticks
     ) -> Bool {
-        while imports[index].recovery!.updatesUnderWay < configuration.updateReplaysInFlightMax,
+        let window = sites.fires(.narrowReplay) ? 1 : configuration.updateReplaysInFlightMax
+        while imports[index].recovery!.updatesUnderWay < window,
             let (xid, transno) = nextSaved(index)
         {
             let hasBulk = requests.hasBulkSource(xid)

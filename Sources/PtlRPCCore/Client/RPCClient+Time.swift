@@ -19,7 +19,9 @@ extension RPCClient {
                 if isOverdue(index, now) {
                     imports[index].counters.timeouts &+= 1
                     lost(index, .requestTimeout, &lnet, now)
-                } else if let due = pingDeadline(index), due <= now {
+                } else if let due = pingDeadline(index),
+                    due <= now || sites.fires(.pingEarly)
+                {
                     imports[index].commitPingAt = .distantFuture
                     sendInternal(index, .ping, .ping, &lnet, now)
                 } else if let due = idleDeadline(index), due <= now {

@@ -17,6 +17,7 @@ public struct RPCClient: Sendable {
     /// Messages are encoded here, one after another.
     var writer = WireWriter()
     var random: SplitMix64
+    public var sites = FaultSites()
     /// The wildcard entries that take replies and callbacks; attached at the first connect.
     var replyEntries: [MEHandle] = []
     var callbackEntry: MEHandle?
