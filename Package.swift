@@ -111,7 +111,7 @@ let package = Package(
             "Simulator",
             [
                 "NodeCore", "Primitives", "WireFormat", "LNDCore", "LNetCore", "StorageCore",
-                "ClientCore", "PtlRPCCore",
+                "ClientCore", "PtlRPCCore", "LDLMCore", "UpgradeCore",
             ]),
         // Generators and checkers that tests share.
         room("TestSupport", ["Primitives", "WireFormat"]),
@@ -121,7 +121,7 @@ let package = Package(
             name: "sluice",
             dependencies: [
                 "SluiceClient", "NodeRuntime", "ClientCore", "NodeCore", "PtlRPCCore", "LNetCore",
-                "EventLoop",
+                "EventLoop", "Simulator",
                 "Store", "WireFormat", "Primitives",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),

@@ -121,17 +121,13 @@ extension SimulatedCluster {
         let toA = !(link.a?.node == index && link.a?.key == key)
         let other = toA ? link.nodeA : link.nodeB
         guard readsStreams else {
+            tell(.sending, bytes, from: index, to: other)
             return send(bytes, nil, on: handle, toA: toA, from: index, to: other)
         }
         // A flush takes all there is: whole messages.
         var offset = 0
         while offset < bytes.count {
-            let message = RawSpan.over(bytes) {
-                SimulatedMessage(parsing: $0.extracting(offset...), from: index, to: other)
-            }
-            guard let message else {
-                preconditionFailure("a flush ends with the end of a message")
-            }
+            let message = parse(bytes, at: offset, from: index, to: other)
             let part = Array(bytes[offset..<(offset + message.byteCount)])
             offset += message.byteCount
             send(part, message, on: handle, toA: toA)
@@ -140,9 +136,30 @@ extension SimulatedCluster {
         }
     }
 
-    /// Whether anybody wants to see single messages: reading them costs time.
-    private var readsStreams: Bool {
-        !network.rules.isEmpty || onMessage != nil || options.touchesMessages
+    /// Whether single messages go their own ways. Who only listens changes nothing.
+    private var readsStreams: Bool { !network.rules.isEmpty || options.touchesMessages }
+
+    private func parse(
+        _ bytes: [UInt8], at offset: Int, from: Int, to: Int
+    ) -> SimulatedMessage {
+        let message = RawSpan.over(bytes) {
+            SimulatedMessage(parsing: $0.extracting(offset...), from: from, to: to)
+        }
+        guard let message else {
+            preconditionFailure("a flush begins and ends with a message")
+        }
+        return message
+    }
+
+    /// Tells a listener of every message in a run of bytes.
+    private func tell(_ moment: MessageMoment, _ bytes: [UInt8], from: Int, to: Int) {
+        guard let onMessage else { return }
+        var offset = 0
+        while offset < bytes.count {
+            let message = parse(bytes, at: offset, from: from, to: to)
+            offset += message.byteCount
+            onMessage(moment, message)
+        }
     }
 
     private func send(
@@ -217,10 +234,29 @@ extension SimulatedCluster {
             break
         }
         guard let link = network.links[handle] else { return }
-        let time = max(
-            now + latency(), toA ? link.lastToA : link.lastToB, clogEnd(from, to))
+        var time = max(
+            departure(bytes.count, from) + latency(), toA ? link.lastToA : link.lastToB,
+            clogEnd(from, to))
+        if options.processorTime > .zero {
+            time = max(time, nodes[to].busyReceiving) + options.processorTime
+            nodes[to].busyReceiving = time
+        }
         network.links.update(handle) { if toA { $0.lastToA = time } else { $0.lastToB = time } }
         schedule(.bytes(link: handle, toA: toA, bytes, message), at: time)
+    }
+
+    /// When the last byte has left a node, which sends one thing after the other.
+    private func departure(_ byteCount: Int, _ from: Int) -> Ticks {
+        guard options.bytesPerSecond > 0 || options.processorTime > .zero else { return now }
+        var time = max(now, nodes[from].busySending) + options.processorTime
+        if options.bytesPerSecond > 0 {
+            time =
+                time
+                + TickInterval(
+                    nanoseconds: UInt64(byteCount) * 1_000_000_000 / options.bytesPerSecond)
+        }
+        nodes[from].busySending = time
+        return time
     }
 
     // MARK: Arriving
@@ -243,13 +279,19 @@ extension SimulatedCluster {
             counters.messages += 1
         }
         counters.deliveries += 1
+        counters.bytes += UInt64(bytes.count)
         note(4, end.node, UInt64(bytes.count))
         if options.resetOneIn > 0, random.oneIn(options.resetOneIn) {
             counters.resets += 1
             if let message { onMessage?(.lost, message) }
             return reset(link)
         }
-        if let message { onMessage?(.arriving, message) }
+        let (sender, receiver) = toA ? (ends.nodeB, ends.nodeA) : (ends.nodeA, ends.nodeB)
+        if let message {
+            onMessage?(.arriving, message)
+        } else {
+            tell(.arriving, bytes, from: sender, to: receiver)
+        }
         let time = clock(of: end.node)
         let node = nodes[end.node]
         if options.splitOneIn > 0, random.oneIn(options.splitOneIn) {
@@ -274,6 +316,8 @@ extension SimulatedCluster {
         if let message {
             onMessage?(.delivered, message)
             if case .run(let body)? = fate(message, at: .delivered) { body(self) }
+        } else {
+            tell(.delivered, bytes, from: sender, to: receiver)
         }
     }
 

@@ -60,15 +60,22 @@ extension SimulatedCluster {
         return index
     }
 
-    private func place(_ nid: NID) -> Int {
-        if let known = byAddress[nid.address] {
-            nodes[known].end()
-            nodes[known].isDark = false
-            return known
-        }
+    /// The node of a NID, dead or alive; made where there is none yet.
+    public func nodeIndex(of nid: NID) -> Int {
+        if let known = byAddress[nid.address] { return known }
         nodes.append(SimulatedNode(address: nid.address))
         byAddress[nid.address] = nodes.count - 1
         return nodes.count - 1
+    }
+
+    /// The IPv4 address of a node, in host order.
+    public func address(of index: Int) -> UInt32 { nodes[index].address }
+
+    private func place(_ nid: NID) -> Int {
+        let index = nodeIndex(of: nid)
+        nodes[index].end()
+        nodes[index].isDark = false
+        return index
     }
 
     // MARK: Looking and changing
@@ -149,6 +156,10 @@ extension SimulatedCluster {
         node.end()
     }
 
+    /// The server's process ends in the middle of its next step: what that step changed is lost with
+    /// it, and nothing that it was about to send or commit leaves it.
+    public func crashInNextStep(_ index: Int) { nodes[index].fallsInNextStep = true }
+
     /// The process ends in order, after `ServerAction.stop`: as the production shell does, it first
     /// waits for what it has handed to the disk.
     public func stop(_ index: Int) {
@@ -199,14 +210,10 @@ extension SimulatedCluster {
         let wall = Self.wall(at: time)
         if node.server != nil {
             node.server!.step(now: time, wall: wall)
-            if options.crashMidStepOneIn > 0, random.oneIn(options.crashMidStepOneIn) {
+            if node.fallsInNextStep
+                || options.crashMidStepOneIn > 0 && random.oneIn(options.crashMidStepOneIn)
+            {
                 counters.midStepCrashes += 1
-                return fall(index)
-            }
-            if let disk = node.disk, disk.hasFailedRead {
-                // The production store stops the process rather than answer zeros.
-                counters.readErrors += 1
-                disk.hasFailedRead = false
                 return fall(index)
             }
             carryOut(index)
@@ -215,6 +222,7 @@ extension SimulatedCluster {
                 if case .commit(let group) = action { startCommit(index, group) }
                 onServer(index, action)
             }
+            onSettled?(index)
         } else if node.client != nil {
             node.client!.step(now: time, wall: wall)
             carryOut(index)

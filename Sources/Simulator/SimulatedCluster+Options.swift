@@ -34,6 +34,12 @@ extension SimulatedCluster {
         /// with it, and nothing of what it was about to send leaves it.
         public var crashMidStepOneIn: UInt64 = 0
 
+        /// What each node's link carries in a second, each way; 0 for no bound.
+        public var bytesPerSecond: UInt64 = 0
+        /// What a node's processor spends on each thing that it sends or receives; zero for nothing.
+        /// Arrivals wait their turn in the order in which they were sent.
+        public var processorTime = TickInterval.zero
+
         public init() {}
 
         /// Whether chance touches single LNet messages, so that byte streams must be read.
@@ -49,6 +55,8 @@ extension SimulatedCluster {
             calm.commitMin = commitMin
             calm.commitMax = commitMax
             calm.splitOneIn = splitOneIn
+            calm.bytesPerSecond = bytesPerSecond
+            calm.processorTime = processorTime
             return calm
         }
     }
@@ -58,6 +66,8 @@ extension SimulatedCluster {
         /// LNet messages handed to receivers, by whole and counted only where streams are read.
         public var messages: UInt64 = 0
         public var deliveries: UInt64 = 0
+        /// Bytes of those, framing included.
+        public var bytes: UInt64 = 0
         public var splits: UInt64 = 0
         public var resets: UInt64 = 0
         public var messagesLost: UInt64 = 0
@@ -78,7 +88,6 @@ extension SimulatedCluster {
         public var kills: UInt64 = 0
         public var midStepCrashes: UInt64 = 0
         public var pauses: UInt64 = 0
-        public var readErrors: UInt64 = 0
 
         public init() {}
     }

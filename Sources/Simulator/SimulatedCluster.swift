@@ -24,8 +24,10 @@ public final class SimulatedCluster {
     /// Called for what servers and clients tell, in order.
     public var onServer: (Int, ServerAction) -> Void = { _, _ in }
     public var onClient: (Int, ClientEvent) -> Void = { _, _ in }
-    /// Called when a process ended of itself: by a crash in mid-step, or a read error of its disk.
+    /// Called when a process ended of itself: by a crash in mid-step.
     public var onDeath: (Int) -> Void = { _ in }
+    /// Called when a server was let work.
+    public var onSettled: ((Int) -> Void)?
     /// Called for every LNet message that is sent, dropped or delivered, where anybody listens.
     public var onMessage: ((MessageMoment, SimulatedMessage) -> Void)?
 

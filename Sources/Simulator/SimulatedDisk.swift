@@ -1,6 +1,7 @@
 import NodeCore
 import Primitives
 public import StorageCore
+import WireFormat
 
 /// A disk as the cores see it through the production store: slow, full, torn by a crash, or gone.
 ///
@@ -11,7 +12,7 @@ public import StorageCore
 /// | slow | the commit's report comes later |
 /// | full, or an error while writing | `commitFailed`, and the same group again a second later |
 /// | crash with a group under way | at the next start: the group is not there; or it is there, although nobody was told; or it is not, but bytes that it wrote over existing ones show, in part |
-/// | a committed byte that cannot be read | the process ends in the middle of the step |
+/// | a flipped bit, a byte that cannot be read | the read gives nothing, and `takeDamage` says so once |
 ///
 /// A commit that was reported is never undone: object files are synced before the transaction that
 /// names them, and LMDB swaps its root page last.
@@ -21,24 +22,27 @@ public final class SimulatedDisk: CommittedStore {
     public var isFull = false
     /// Commits take so many times as long.
     public var slowness: UInt64 = 1
-    /// Reads that still succeed before one fails; nil for all.
-    public var readsBeforeFailure: Int?
-    var hasFailedRead = false
+    /// Reads that still succeed before one meets damage, of which the store's checksums tell; the
+    /// next time the same bytes are right again. Nil for no damage.
+    public var readsBeforeDamage: Int?
+    private var damage: StoreDamage?
+    /// How often a read met damage.
+    public private(set) var damageCount: UInt64 = 0
 
     public init(_ contents: MemoryStore = MemoryStore()) { self.contents = contents }
 
-    private func countRead() {
-        guard let left = readsBeforeFailure else { return }
-        if left > 0 {
-            readsBeforeFailure = left - 1
-        } else {
-            readsBeforeFailure = nil
-            hasFailedRead = true
-        }
+    /// True where this read meets damage.
+    private func meets(_ found: StoreDamage) -> Bool {
+        guard let left = readsBeforeDamage else { return false }
+        readsBeforeDamage = left > 0 ? left - 1 : nil
+        guard left == 0 else { return false }
+        damageCount += 1
+        if damage == nil { damage = found }
+        return true
     }
 
     public func read(_ table: Table, _ key: [UInt8]) -> [UInt8]? {
-        countRead()
+        if meets(.row(table, key: key)) { return nil }
         return contents.read(table, key)
     }
 
@@ -49,11 +53,14 @@ public final class SimulatedDisk: CommittedStore {
     }
 
     public func readObject(_ id: ObjectID, offset: UInt64, count: Int) -> [UInt8] {
-        countRead()
+        if meets(.object(id, offset: offset)) { return [UInt8](repeating: 0, count: count) }
         return contents.readObject(id, offset: offset, count: count)
     }
 
-    public func takeDamage() -> StoreDamage? { contents.takeDamage() }
+    public func takeDamage() -> StoreDamage? {
+        defer { damage = nil }
+        return damage ?? contents.takeDamage()
+    }
 
     /// Bytes that a group wrote over committed ones, in place, before a crash: some of its object
     /// writes, cut to the committed length. The records still say what they said.
@@ -123,7 +130,12 @@ extension SimulatedCluster {
         if fails {
             counters.commitFailures += 1
             note(7, index, group.id)
-            _ = withServer(index) { $0.commitFailed("no space left on device", now: time) }
+            let isFull = disk.isFull
+            _ = withServer(index) {
+                $0.commitFailed(
+                    isFull ? "no space left on device" : "input/output error",
+                    status: isFull ? .noSpace : .ioError, now: time)
+            }
             schedule(
                 .diskRetries(node: index, life: life, group), at: now + Self.commitRetryTime)
             return

@@ -16,11 +16,16 @@ final class SimulatedNode {
     /// The machine is gone, not only the process: nobody answers for it.
     var isDark = false
     var isPaused = false
+    /// Its process ends in the middle of its next step.
+    var fallsInNextStep = false
     /// What happened while it hung, in order.
     var backlog: [SimulatedCluster.Happening] = []
     /// The group that the disk works at.
     var committing: CommitGroupInHand?
     var clock = DriftingClock()
+    /// Until when its link and its processor are taken, where that is modelled.
+    var busySending = Ticks.zero
+    var busyReceiving = Ticks.zero
 
     init(address: UInt32) { self.address = address }
 
@@ -33,6 +38,7 @@ final class SimulatedNode {
         links = [:]
         wakeAt = .distantFuture
         isPaused = false
+        fallsInNextStep = false
         backlog = []
         committing = nil
     }

@@ -174,26 +174,50 @@ import WireFormat
             cluster.clients[0], .mkdir(at: .root, FileName("e")!, mode: 0o700))
         cluster.settle(.seconds(3))
         #expect(cluster.simulator.counters.commitFailures >= 2)
+        // By now the server knows, and says so.
+        #expect(throws: OperationError(.noSpace)) {
+            try cluster.perform(
+                cluster.clients[0], .mkdir(at: .root, FileName("f")!, mode: 0o700))
+        }
         disk.isFull = false
         cluster.settle(.seconds(3))
         try cluster.crash(0, versions: ProtocolVersion.supported)
         #expect(try cluster.names(cluster.clients[0]) == ["d", "e"])
     }
 
-    @Test func `a disk that cannot read ends the process and what was told stays true`() throws {
-        let cluster = try Scenario(seed: 12, clientCount: 2)
-        try cluster.perform(cluster.clients[0], create)
+    @Test func `a read that meets damage fails the request and changes nothing`() throws {
+        let cluster = try Scenario(seed: 12, clientCount: 1)
+        let client = cluster.clients[0]
+        try cluster.perform(client, create)
+        cluster.settle()
+        let disk = try #require(cluster.simulator.disk(cluster.servers[0]))
+        disk.readsBeforeDamage = 0
+        #expect(throws: OperationError(.ioError)) {
+            try cluster.perform(client, .mkdir(at: .root, FileName("e")!, mode: 0o700))
+        }
+        #expect(disk.damageCount == 1)
+        #expect(try cluster.names(client) == ["d"])
+        try cluster.perform(client, .mkdir(at: .root, FileName("e")!, mode: 0o700))
+        #expect(try cluster.names(client) == ["d", "e"])
+    }
+
+    @Test func `a server that dies in the middle of a step comes back with what it was told`()
+        throws
+    {
+        let cluster = try Scenario(seed: 15, clientCount: 1)
+        cluster.settle()
         var deaths: [Int] = []
         cluster.simulator.onDeath = { deaths.append($0) }
-        cluster.simulator.disk(cluster.servers[0])?.readsBeforeFailure = 0
-        let cookie = cluster.submit(
-            cluster.clients[1], .mkdir(at: .root, FileName("e")!, mode: 0o700))
-        cluster.settle(.milliseconds(200))
+        let server = cluster.servers[0]
+        cluster.simulator.onNext(.request(.mkdir), to: server) { $0.crashInNextStep(server) }
+        let cookie = cluster.submit(cluster.clients[0], create)
+        cluster.settle(.milliseconds(5))
         #expect(deaths == [cluster.servers[0]])
+        #expect(cluster.result(cluster.clients[0], cookie) == nil)
         try cluster.crash(0, versions: ProtocolVersion.supported)
         cluster.settle(.seconds(60))
-        #expect(cluster.result(cluster.clients[1], cookie) != nil)
-        #expect(try cluster.names(cluster.clients[0]) == ["d", "e"])
+        #expect(cluster.result(cluster.clients[0], cookie) != nil)
+        #expect(try executions(cluster) == [1])
     }
 
     @Test func `clocks that drift apart change nothing but times`() throws {

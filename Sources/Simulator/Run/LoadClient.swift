@@ -1,0 +1,77 @@
+import ClientCore
+import Primitives
+import WireFormat
+
+/// One client of a simulation: what it has done, and what must be there for it.
+struct LoadClient {
+    /// A file of its own: nobody else writes it.
+    struct File {
+        var name: FileName
+        var id: FileID
+        var handle: FileHandle?
+        var bytes: [UInt8]
+        /// Its name is gone; it lives as long as it is open.
+        var isUnlinked = false
+    }
+
+    /// What is under way, with what its success means.
+    enum Step {
+        case makeHome
+        case create(FileName)
+        case reopen(Int)
+        case append(Int, [UInt8])
+        case write(Int, offset: Int, [UInt8])
+        case truncate(Int, Int)
+        case read(Int, offset: Int, count: Int)
+        case close(Int)
+        case flush
+        case rename(Int, FileName)
+        case unlink(Int)
+        case stat(Int)
+        case chmod
+        case list
+        case makeDirectory(FileName)
+        case removeDirectory(FileName)
+        case openShared(generation: Int)
+        case say(String)
+        case hear(known: [String])
+        case openRegister(Int)
+        case setRegister(Int, UInt64)
+        case getRegister(Int)
+        case discard
+    }
+
+    struct Current {
+        var step: Step
+        var cookie: UInt64
+        var begun: Ticks
+        var isCancelled = false
+    }
+
+    let number: Int
+    var node = -1
+    var life = 0
+    var uuid = ""
+    var isAlive = false
+    var isLeaving = false
+    /// A server has given it up, or soon will: it is replaced.
+    var isDoomed = false
+    var hasUpgradeFeature = true
+    var home: FileID?
+    var homeName = FileName("h")!
+    var created = 0
+    var files: [File] = []
+    var directories: [FileName] = []
+    var current: Current?
+    var shared: FileHandle?
+    var sharedGeneration = -1
+    var registers: [FileHandle?] = []
+    /// Acknowledged updates by target: XIDs.
+    var acknowledged: [[UInt64]] = []
+    /// Of them, those that a clean stop has been checked for.
+    var checkedCount: [Int] = []
+    /// Words of its own that stand in shared files, by the file.
+    var words: [(generation: Int, word: String)] = []
+
+    init(number: Int) { self.number = number }
+}

@@ -1,0 +1,57 @@
+import class Foundation.ProcessInfo
+import Primitives
+import Simulator
+import Testing
+
+/// Whole clusters under load and faults, judged by the oracle.
+@Suite struct SimulationTests {
+    /// A dozen, or those of `SEEDS=first...last` in the environment.
+    static let seeds: ClosedRange<UInt64> = {
+        let bounds = (ProcessInfo.processInfo.environment["SEEDS"] ?? "")
+            .split(separator: ".").compactMap { UInt64($0) }
+        guard let first = bounds.first, let last = bounds.last, first <= last else {
+            return 1...12
+        }
+        return first...last
+    }()
+
+    private func run(
+        _ seed: UInt64, _ change: (inout SimulationConfiguration) -> Void = { _ in }
+    ) -> Simulation.Outcome {
+        var configuration = SimulationConfiguration(seed: seed)
+        configuration.duration = .seconds(10)
+        change(&configuration)
+        return Simulation(configuration).run()
+    }
+
+    @Test(arguments: seeds)
+    func `nothing that was promised is broken by chosen faults`(seed: UInt64) {
+        let outcome = run(seed)
+        if let violation = outcome.violation { Issue.record("SEED=\(seed) \(violation)") }
+        #expect(outcome.limit == nil)
+        #expect(outcome.operations > 50)
+    }
+
+    @Test(arguments: 1...4 as ClosedRange<UInt64>)
+    func `nothing that was promised is broken by all faults together`(seed: UInt64) {
+        let outcome = run(seed) { $0.hasEveryFault = true }
+        if let violation = outcome.violation { Issue.record("SEED=\(seed) \(violation)") }
+    }
+
+    @Test func `equal seeds give equal digests and others give others`() {
+        let first = run(3)
+        let again = run(3)
+        #expect(first.digest == again.digest)
+        #expect(first.events == again.events)
+        #expect(run(4).digest != first.digest)
+    }
+
+    @Test func `a timeline changes nothing of what happens`() {
+        var configuration = SimulationConfiguration(seed: 8)
+        configuration.duration = .seconds(3)
+        let quiet = Simulation(configuration).run()
+        let noted = Simulation(configuration, keepsTimeline: true)
+        #expect(noted.run().digest == quiet.digest)
+        #expect(noted.timeline?.text.contains("reader") == true)
+    }
+}
