@@ -52,6 +52,6 @@ struct Sluice: AsyncParsableCommand {
         version: "sluice 0.1.0",
         subcommands: [
             ServeCommand.self, FileSystemCommand.self, UpgradeCommand.self, NetCommand.self,
-            DemoCommand.self,
+            DemoCommand.self, SimulateCommand.self,
         ])
 }
