@@ -61,4 +61,43 @@ import WireFormat
         #expect(server.takeActions() == [.granted(ex.lock)])
         report("admission receipts of 1000 clients", 1000, clock.now - filled)
     }
+
+    /// Where the queue were walked for each, ten times as many would take a hundred times as long.
+    @Test func `rates of queues are printed`() {
+        #if DEBUG
+            let counts = [1000]
+        #else
+            let counts = [1000, 10_000, 100_000]
+        #endif
+        let clock = ContinuousClock()
+        for count in counts {
+            var server = LockServer(LockServerConfiguration(instance: 1))
+            var started = clock.now
+            for index in 0..<count {
+                _ = server.range(client(UInt32(index)), .pw, 0, 4095, 1, flags: .noExpansion)
+            }
+            _ = server.takeActions()
+            report("writers of one range join a queue of \(count)", count, clock.now - started)
+            started = clock.now
+            var served = 0
+            while let holder = server.holders(ResourceID(1)).first {
+                server.cancel(holder.handle, owner: holder.owner, now: epoch)
+                served += server.takeActions().completed.count
+            }
+            report("writers of one range leave a queue of \(count)", count, clock.now - started)
+            #expect(served == count - 1)
+
+            started = clock.now
+            for index in UInt64(0)..<UInt64(count) {
+                _ = server.range(
+                    client(UInt32(index)), .pw, index * 4096, index * 4096 + 4095, 1,
+                    flags: .noExpansion)
+            }
+            report("writers of \(count) ranges of one object", count, clock.now - started)
+            #expect(server.count == count)
+            print(
+                "measured: bytes per lock on one object of \(count):",
+                server.memoryByteCount.inUse / count)
+        }
+    }
 }
