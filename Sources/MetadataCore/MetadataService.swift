@@ -136,7 +136,7 @@ public struct MetadataService: Sendable {
                 .completionAST, .glimpseAST,
                 .objectCreate, .objectDestroy, .objectWrite, .objectRead, .objectPunch,
                 .objectGetattr, .upgradeProgress, .targetUp, .upgradeStart, .upgradeStatus,
-                .auditRead, .abortRecovery, .batch, .statfs:
+                .auditRead, .abortRecovery, .batch, .statfs, .sync:
                 return .failure(.notSupported)
             }
             return .reply(.ok, .empty)

@@ -202,7 +202,7 @@ extension RandomMessages {
 
     /// Kinds of request that `request` knows: every case of `RequestBody` but the batch, which
     /// version 3 has alone.
-    public static let requestKindCount = 34
+    public static let requestKindCount = 35
 
     /// A random request of one kind. Data of writes stays within the message.
     public mutating func request(kind: Int) -> RequestBody {
@@ -331,6 +331,7 @@ extension RandomMessages {
         case 32:
             return .convert(.convert(cookie: word(), descriptor: lockDescriptor()))
         case 33: return .glimpseAST(callback())
+        case 34: return .sync(pick(TargetKind.allCases))
         default: preconditionFailure("no request of kind \(kind)")
         }
     }

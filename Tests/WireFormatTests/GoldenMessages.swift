@@ -191,6 +191,7 @@ enum GoldenMessages {
                 .link(LinkRequest(file: file, parent: .root, name: name("second"), time: time))
             ),
             ("statfs", .statfs(.oss)),
+            ("sync", .sync(.mds)),
             (
                 "mkdir",
                 .mkdir(

@@ -25,6 +25,8 @@ import WireFormat
             (.link, 3012, "link"),
             (.ostStatfs, 13, "statfs"),
             (.mdsStatfs, 41, "statfs"),
+            (.ostSync, 16, "sync"),
+            (.mdsSync, 44, "sync"),
         ]
         for (opcode, number, name) in numbers {
             #expect(opcode.rawValue == number)

@@ -78,8 +78,8 @@ import WireFormat
         for kind in 0..<RandomMessages.requestKindCount {
             for _ in 0..<20 { opcodes.insert(messages.request(kind: kind).opcode) }
         }
-        // 34 cases; connect, disconnect and statfs have an opcode for each kind of target.
-        #expect(opcodes.count == 37)
+        // 35 cases; connect, disconnect, statfs and sync have an opcode for each kind of target.
+        #expect(opcodes.count == 39)
     }
 
     @Test(arguments: 0..<RandomMessages.requestKindCount)

@@ -119,7 +119,8 @@ extension RequestBody {
         case .connect, .disconnect, .ping, .enqueue, .cancel, .convert, .blockingAST,
             .completionAST, .glimpseAST,
             .objectCreate, .objectDestroy, .objectRead, .objectGetattr, .upgradeProgress,
-            .targetUp, .upgradeStart, .upgradeStatus, .auditRead, .abortRecovery, .batch, .statfs:
+            .targetUp, .upgradeStart, .upgradeStatus, .auditRead, .abortRecovery, .batch, .statfs,
+            .sync:
             return self
         }
     }

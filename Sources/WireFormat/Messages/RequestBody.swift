@@ -43,6 +43,8 @@ public enum RequestBody: Equatable, Sendable {
     case locate(LocateRequest)
     case link(LinkRequest)
     case statfs(TargetKind)
+    /// Answered when everything that the target has executed is on its disk.
+    case sync(TargetKind)
 
     public var opcode: Opcode {
         switch self {
@@ -81,6 +83,7 @@ public enum RequestBody: Equatable, Sendable {
         case .locate: .locate
         case .link: .link
         case .statfs(let kind): kind.statfsOpcode
+        case .sync(let kind): kind.syncOpcode
         }
     }
 
@@ -94,7 +97,7 @@ public enum RequestBody: Equatable, Sendable {
             .completionAST, .glimpseAST,
             .getattr, .lookup, .openReplay, .readdir, .objectRead, .objectGetattr,
             .upgradeProgress, .targetUp, .upgradeStart, .upgradeStatus, .auditRead, .abortRecovery,
-            .batch, .locate, .statfs:
+            .batch, .locate, .statfs, .sync:
             false
         }
     }
@@ -109,7 +112,7 @@ public enum RequestBody: Equatable, Sendable {
             true
         case .getattr, .lookup, .setattr, .mkdir, .open, .unlink, .rename, .readdir,
             .objectCreate, .objectDestroy, .objectRead, .objectPunch, .objectGetattr, .batch,
-            .locate, .link, .statfs:
+            .locate, .link, .statfs, .sync:
             false
         }
     }
@@ -135,7 +138,7 @@ public enum RequestBody: Equatable, Sendable {
     var bufferCount: Int {
         switch self {
         case .connect: 6
-        case .disconnect, .ping, .upgradeStatus, .abortRecovery, .statfs: 1
+        case .disconnect, .ping, .upgradeStatus, .abortRecovery, .statfs, .sync: 1
         case .enqueue(let enqueue): enqueue.receipt == nil ? 2 : 3
         case .blockingAST(let ast): ast.notice == nil ? 2 : 3
         case .completionAST(let ast): ast.commitNotice == nil && ast.grantEpoch == nil ? 3 : 4
@@ -173,7 +176,7 @@ public enum RequestBody: Equatable, Sendable {
             message.buffer(into: &writer) { $0.u64(connect.clientHandle) }
             message.buffer(into: &writer) { connect.connectData.encode(into: &$0) }
             message.buffer(into: &writer) { connect.encodeHello(into: &$0) }
-        case .disconnect, .ping, .upgradeStatus, .abortRecovery, .statfs:
+        case .disconnect, .ping, .upgradeStatus, .abortRecovery, .statfs, .sync:
             break
         case .batch(let requests):
             message.buffer(into: &writer) { Batch.encode(requests, version, into: &$0) }
@@ -237,7 +240,7 @@ public enum RequestBody: Equatable, Sendable {
         case .link(let body): body.encode(into: &writer, version)
         case .connect, .disconnect, .ping, .enqueue, .cancel, .convert, .blockingAST,
             .completionAST, .glimpseAST, .objectWrite, .upgradeStatus, .abortRecovery, .batch,
-            .statfs:
+            .statfs, .sync:
             preconditionFailure("a message with buffers of its own is not flat")
         }
     }
@@ -284,6 +287,12 @@ public enum RequestBody: Equatable, Sendable {
             return
         case .mdsStatfs:
             self = .statfs(.mds)
+            return
+        case .ostSync:
+            self = .sync(.oss)
+            return
+        case .mdsSync:
+            self = .sync(.mds)
             return
         default:
             break

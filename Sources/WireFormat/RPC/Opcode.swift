@@ -8,9 +8,11 @@ public struct Opcode: RawRepresentable, Hashable, Sendable, BitwiseCopyable {
     public static let ostConnect = Opcode(rawValue: 8)
     public static let ostDisconnect = Opcode(rawValue: 9)
     public static let ostStatfs = Opcode(rawValue: 13)
+    public static let ostSync = Opcode(rawValue: 16)
     public static let mdsConnect = Opcode(rawValue: 38)
     public static let mdsDisconnect = Opcode(rawValue: 39)
     public static let mdsStatfs = Opcode(rawValue: 41)
+    public static let mdsSync = Opcode(rawValue: 44)
     public static let ldlmEnqueue = Opcode(rawValue: 101)
     public static let ldlmConvert = Opcode(rawValue: 102)
     public static let ldlmCancel = Opcode(rawValue: 103)
@@ -88,6 +90,7 @@ public struct Opcode: RawRepresentable, Hashable, Sendable, BitwiseCopyable {
         case .locate: "locate"
         case .link: "link"
         case .ostStatfs, .mdsStatfs: "statfs"
+        case .ostSync, .mdsSync: "sync"
         case .objectCreate: "object create"
         case .objectDestroy: "object destroy"
         case .objectWrite: "object write"
@@ -135,6 +138,7 @@ public enum TargetKind: UInt8, Sendable, CaseIterable {
     public var connectOpcode: Opcode { self == .mds ? .mdsConnect : .ostConnect }
     public var disconnectOpcode: Opcode { self == .mds ? .mdsDisconnect : .ostDisconnect }
     public var statfsOpcode: Opcode { self == .mds ? .mdsStatfs : .ostStatfs }
+    public var syncOpcode: Opcode { self == .mds ? .mdsSync : .ostSync }
     public var name: String { self == .mds ? "mds" : "oss" }
 }
 
