@@ -35,6 +35,8 @@ public struct ClientConfiguration: Sendable {
     public var cacheByteCountMax = 16 << 20
     /// How long dirty bytes may stay before they are written back.
     public var writebackDelay = TickInterval.milliseconds(500)
+    /// Bytes that are read ahead of a file that is read in order, at most; 0 for none.
+    public var readAheadMax = 4 << 20
     /// Names that are kept in mind, those that lead nowhere among them.
     public var nameCountMax = 4096
     /// Files whose attributes, and locks on them, are kept.

@@ -49,12 +49,14 @@ extension ClientCore {
     // MARK: Reading
 
     /// Bytes that can be had without a server: every stripe is under a lock that nobody wants back.
-    func readFromCache(_ handle: SlotHandle, offset: UInt64, byteCount: Int) -> [UInt8]? {
+    func readFromCache(
+        _ handle: SlotHandle, offset: UInt64, byteCount: Int, now: Ticks
+    ) -> [UInt8]? {
         guard let operation = operations[handle] else { return nil }
         for place in operation.objects {
             guard let object = objects[place], let lock = object.lock,
                 let info = targets[object.target].locks.info(lock), info.state == .granted,
-                !info.isCalledBack
+                !info.isCalledBack, isFresh(object.target, now: now)
             else { return nil }
         }
         let size = fileSize(of: operation)
@@ -80,15 +82,22 @@ extension ClientCore {
         _ handle: SlotHandle, offset: UInt64, byteCount: Int, lnet: inout LNetCore, now: Ticks
     ) {
         guard let operation = operations[handle] else { return }
-        if let bytes = readFromCache(handle, offset: offset, byteCount: byteCount) {
-            return finish(handle, .success(.bytes(bytes)))
+        guard case .read(let file, _, _) = operation.request else { return }
+        if let bytes = readFromCache(handle, offset: offset, byteCount: byteCount, now: now) {
+            counters.readHits += 1
+            finish(handle, .success(.bytes(bytes)))
+            return noteRead(
+                file, offset: offset, byteCount: bytes.count, lnet: &lnet, now: now)
         }
         let size = fileSize(of: operation)
         guard offset < size else { return finish(handle, .success(.bytes([]))) }
         let count = Int(min(UInt64(byteCount), size - offset))
+        let wholes = operation.layout.pieces(offset: offset, byteCount: count)
+        if waitsForReadAhead(handle, wholes) { return }
+        counters.readMisses += 1
         begin(data: handle)
         var pieces: [StripePiece] = []
-        for whole in operation.layout.pieces(offset: offset, byteCount: count) {
+        for whole in wholes {
             var piece = whole
             while piece.byteCount > 0 {
                 var part = piece
@@ -100,7 +109,8 @@ extension ClientCore {
             }
         }
         operations.update(handle) {
-            $0.collected = [UInt8](repeating: 0, count: count)
+            // A read of one piece is its answer's bytes as they come.
+            $0.collected = pieces.count == 1 ? [] : [UInt8](repeating: 0, count: count)
             $0.pieces = pieces
             $0.pendingReplies = pieces.count
         }
@@ -112,14 +122,18 @@ extension ClientCore {
                     ObjectReadRequest(
                         object: object.object, offset: piece.objectOffset,
                         byteCount: UInt32(piece.byteCount))),
-                for: .read(handle, piece: index), lnet: &lnet, now: now)
+                for: .read(handle, piece: index, changeCount: object.changeCount), lnet: &lnet,
+                now: now)
         }
+        noteRead(file, offset: offset, byteCount: count, lnet: &lnet, now: now)
     }
 
     mutating func readReply(
-        _ handle: SlotHandle, piece index: Int, status: Status, body: ReplyBody, now: Ticks
+        _ handle: SlotHandle, piece index: Int, changeCount: UInt64, status: Status,
+        body: ReplyBody, now: Ticks
     ) {
         guard let operation = operations[handle], index < operation.pieces.count else { return }
+        let isOnly = operation.pieces.count == 1
         let piece = operation.pieces[index]
         let place = operation.objects[piece.stripe]
         if case .read(let reply) = body, !status.isError,
@@ -131,7 +145,11 @@ extension ClientCore {
                 bytes.append(
                     contentsOf: repeatElement(0, count: piece.byteCount - bytes.count))
             }
-            if cachedByteCount < configuration.cacheByteCountMax {
+            // What was changed here since it was asked for is newer.
+            objects[place]?.cache.overlay(onto: &bytes, offset: piece.objectOffset)
+            if cachedByteCount < configuration.cacheByteCountMax,
+                objects[place]?.changeCount == changeCount
+            {
                 let added = objects.update(place) { object -> Int in
                     let before = object.cache.byteCount
                     object.cache.insert(bytes, at: piece.objectOffset, dirty: false)
@@ -139,10 +157,13 @@ extension ClientCore {
                 }
                 cachedByteCount += added ?? 0
             }
-            objects[place]?.cache.overlay(onto: &bytes, offset: piece.objectOffset)
             operations.update(handle) {
-                $0.collected.replaceSubrange(
-                    piece.rangeOffset..<(piece.rangeOffset + piece.byteCount), with: bytes)
+                if isOnly {
+                    $0.collected = bytes
+                } else {
+                    $0.collected.replaceSubrange(
+                        piece.rangeOffset..<(piece.rangeOffset + piece.byteCount), with: bytes)
+                }
             }
         } else {
             operations.update(handle) { $0.failure = status.isError ? status : .protocolError }
@@ -150,7 +171,7 @@ extension ClientCore {
         finishReply(handle, now: now) { .bytes($0.collected) }
     }
 
-    private mutating func finishReply(
+    mutating func finishReply(
         _ handle: SlotHandle, now: Ticks, _ result: (Operation) -> FileResult
     ) {
         operations.update(handle) { $0.pendingReplies -= 1 }
@@ -180,7 +201,12 @@ extension ClientCore {
             throttled.append(handle)
             return
         }
-        for piece in operation.layout.pieces(offset: offset, byteCount: bytes.count) {
+        let wholes = operation.layout.pieces(offset: offset, byteCount: bytes.count)
+        guard hasRoom(wholes, of: operation) else {
+            operations.update(handle) { $0.appendOffset = offset }
+            return writeThrough(handle, wholes, bytes, lnet: &lnet, now: now)
+        }
+        for piece in wholes {
             let place = operation.objects[piece.stripe]
             var done = 0
             while done < piece.byteCount {
@@ -209,7 +235,9 @@ extension ClientCore {
     ) {
         let wall = wallClock
         // In place: a copy that outlives the change would cost a copy of the object's runs.
+        guard let target = objects[place]?.target else { return }
         let change = objects.update(place) { object -> (dirty: Int, cached: Int, isQueued: Bool) in
+            object.changeCount += 1
             let dirtyBefore = object.cache.dirtyByteCount
             let cachedBefore = object.cache.byteCount
             object.cache.insert(bytes, at: offset, dirty: true)
@@ -225,6 +253,7 @@ extension ClientCore {
         guard let change else { return }
         dirtyByteCount += change.dirty
         cachedByteCount += change.cached
+        targets[target].grant.dirtied(change.dirty)
         if !change.isQueued {
             dirtyQueue.append(place)
             if oldestDirty == nil { oldestDirty = now }
@@ -243,6 +272,7 @@ extension ClientCore {
         objects.update(place) {
             pieces = $0.cache.takeDirty(pieceMax: ObjectWriteRequest.byteCountMax)
             $0.writesInFlight = pieces.count
+            $0.roundByteCount = 0
         }
         dirtyByteCount -= object.cache.dirtyByteCount
         writingObjectCount += 1
@@ -258,13 +288,22 @@ extension ClientCore {
     }
 
     mutating func writeReply(
-        _ place: SlotHandle, byteCount: Int, status: Status, lnet: inout LNetCore, now: Ticks
+        _ place: SlotHandle, byteCount: Int, status: Status, body: ReplyBody,
+        lnet: inout LNetCore, now: Ticks
     ) {
         guard let object = objects[place] else { return }
         let isLast = object.writesInFlight == 1
         var failure = object.writeError
         if status.isError, failure == .ok || failure == .tryAgain { failure = status }
-        if !status.isError { targets[object.target].flushedBytes += UInt64(byteCount) }
+        if !status.isError {
+            targets[object.target].flushedBytes += UInt64(byteCount)
+            var more: UInt64 = 0
+            if case .written(let reply) = body { more = reply.grant }
+            targets[object.target].grant.written(byteCount, more: more)
+            objects.update(place) { $0.roundByteCount += byteCount }
+        } else if !status.isLater {
+            targets[object.target].grant.dirtied(-byteCount)
+        }
         objects.update(place) {
             $0.writesInFlight -= 1
             $0.writeError = failure
@@ -276,6 +315,8 @@ extension ClientCore {
             objects.update(place) { $0.cache.finishWriting() }
         case .tryAgain, .inProgress, .busy:
             // Not executed: the bytes are dirty again and go when the target takes them.
+            // Those that have arrived go once more with the others.
+            targets[object.target].grant.dirtied(objects[place]?.roundByteCount ?? 0)
             objects.update(place) {
                 $0.cache.rewindWriting()
                 $0.writeError = .ok
@@ -368,7 +409,12 @@ extension ClientCore {
             writeBack(place, lnet: &lnet, now: now)
         }
         if error != .ok { return fail(handle, error) }
-        if !isWaiting { finish(handle, .success(.done)) }
+        guard !isWaiting else {
+            if case .sync = operation.request { begin(data: handle) }
+            return
+        }
+        guard case .sync = operation.request else { return finish(handle, .success(.done)) }
+        startSync(handle, lnet: &lnet, now: now)
     }
 
     // MARK: Truncating
@@ -396,12 +442,15 @@ extension ClientCore {
             let objectSize = operation.layout.objectSize(stripe: stripe, fileSize: size)
             let wall = wallClock
             objects.update(place) {
+                $0.changeCount += 1
                 $0.cache.cut(from: objectSize, to: UInt64.max)
                 $0.size = objectSize
                 $0.modified = max($0.modified, wall)
             }
             let after = objects[place]?.cache
-            dirtyByteCount += (after?.dirtyByteCount ?? 0) - object.cache.dirtyByteCount
+            let less = (after?.dirtyByteCount ?? 0) - object.cache.dirtyByteCount
+            dirtyByteCount += less
+            targets[object.target].grant.dirtied(less)
             cachedByteCount += (after?.byteCount ?? 0) - object.cache.byteCount
             call(
                 object.target,
@@ -420,4 +469,9 @@ extension ClientCore {
         }
         finishReply(handle, now: now) { _ in .done }
     }
+}
+
+extension Status {
+    /// Not executed; the same request may be sent again.
+    var isLater: Bool { self == .tryAgain || self == .inProgress || self == .busy }
 }

@@ -39,6 +39,10 @@ extension ClientCore {
             targets[target].admissionCookie = reply.admissionLock
             targets[target].lastCommittedAtConnect = reply.lastCommitted
             targets[target].isClean = reply.mode == .cleanRecord
+            targets[target].grant.connected(
+                isOn: reply.features.contains(.grants)
+                    && configuration.targets[target].kind == .oss,
+                granted: UInt64(reply.connectData.grant))
             if reply.epoch > targets[target].epoch { targets[target].epoch = reply.epoch }
             if targets[target].expectsGateOpening {
                 stamp(target, .reconnected, now: now)
@@ -56,6 +60,8 @@ extension ClientCore {
             upgrade(target, .recovered, lnet: &lnet, now: now)
         case .disconnected(let target, _):
             if targets[target].expectsGateOpening { stamp(target, .disconnected, now: now) }
+            rpc.setGrantClaim(
+                target, UInt32(clamping: targets[target].grant.granted))
             events.append(.disconnected(target: target))
             upgrade(target, .disconnected, lnet: &lnet, now: now)
         case .evicted(let target):
@@ -92,12 +98,24 @@ extension ClientCore {
             } else {
                 finish(handle, .success(.reply(body)))
             }
-        case .read(let handle, let piece):
-            readReply(handle, piece: piece, status: status, body: body, now: now)
+        case .read(let handle, let piece, let changeCount):
+            readReply(
+                handle, piece: piece, changeCount: changeCount, status: status, body: body,
+                now: now)
+        case .readAhead(let place, let offset):
+            readAheadReply(place, offset: offset, status: status, body: body)
+        case .writeThrough(let handle, let piece):
+            writeThroughReply(
+                handle, piece: piece, status: status, body: body, lnet: &lnet, now: now)
+        case .statfs(let handle):
+            statfsReply(handle, status: status, body: body, now: now)
+        case .sync(let handle):
+            syncReply(handle, status: status, now: now)
         case .punch(let handle):
             punchReply(handle, status: status, now: now)
         case .write(let place, let byteCount):
-            writeReply(place, byteCount: byteCount, status: status, lnet: &lnet, now: now)
+            writeReply(
+                place, byteCount: byteCount, status: status, body: body, lnet: &lnet, now: now)
         case .enqueue(let target, let lock):
             enqueueReply(
                 target: target, lock: lock, status: status, body: body, isReplay: false,
@@ -263,6 +281,7 @@ extension ClientCore {
     }
 
     private mutating func evicted(_ target: Int) {
+        targets[target].grant.forgotten()
         targets[target].locks.invalidateAll(error: Status.stale.rawValue)
         if target == metadataTarget {
             for handle in openFiles.handles { openFiles.update(handle) { $0.isStale = true } }

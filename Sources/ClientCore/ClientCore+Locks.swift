@@ -342,6 +342,7 @@ extension ClientCore {
             else { continue }
             if object.cache.dirtyByteCount > 0 {
                 dirtyByteCount -= object.cache.dirtyByteCount
+                targets[target].grant.dirtied(-object.cache.dirtyByteCount)
                 events.append(
                     .writeLost(
                         target: target, object.object, .stale,

@@ -29,12 +29,17 @@ extension ClientCore {
             }
             mask = 1 << UInt64(metadataTarget)
         case .read(let file, _, _), .write(let file, _, _), .append(let file, _),
-            .truncate(let file, _), .flush(let file):
+            .truncate(let file, _), .flush(let file), .sync(let file):
             guard let open = openFiles[SlotHandle(rawValue: file.rawValue)], !open.isClosing
             else { return fail(handle, .badHandle) }
             guard !open.isStale else { return fail(handle, .stale) }
             if let status = check(operation.request, open) { return fail(handle, status) }
             mask = adopt(open.layout, open.objects, by: handle)
+            if case .sync = operation.request { mask |= 1 << UInt64(metadataTarget) }
+        case .statfs:
+            for (index, target) in configuration.targets.enumerated() where target.kind == .oss {
+                mask |= 1 << UInt64(index)
+            }
         case .recordLock(let file, let lock):
             guard let open = openFiles[SlotHandle(rawValue: file.rawValue)], !open.isClosing
             else { return fail(handle, .badHandle) }
@@ -51,10 +56,13 @@ extension ClientCore {
             operations.update(handle) { $0.stage = .data }
             return startFlush(handle, lnet: &lnet, now: now)
         }
-        if case .read(_, let offset, let byteCount) = operation.request,
-            let bytes = readFromCache(handle, offset: offset, byteCount: byteCount)
+        if case .read(let file, let offset, let byteCount) = operation.request,
+            let bytes = readFromCache(handle, offset: offset, byteCount: byteCount, now: now)
         {
-            return finish(handle, .success(.bytes(bytes)))
+            counters.readHits += 1
+            finish(handle, .success(.bytes(bytes)))
+            return noteRead(
+                file, offset: offset, byteCount: bytes.count, lnet: &lnet, now: now)
         }
         passGate(handle, lnet: &lnet, now: now)
     }
@@ -214,11 +222,13 @@ extension ClientCore {
                     wantsAttributes: wantsAttributes))
         case .read, .write, .append, .truncate:
             return takeLocks(handle, lnet: &lnet, now: now)
-        case .flush:
+        case .flush, .sync:
             return startFlush(handle, lnet: &lnet, now: now)
         case .recordLock(let file, let lock):
             run(handle, on: operation.targets, stage: .metadata)
             return enqueueRecordLock(handle, file, lock, lnet: &lnet, now: now)
+        case .statfs:
+            return startStatfs(handle, lnet: &lnet, now: now)
         case .raw(let target, let raw):
             run(handle, on: operation.targets, stage: .metadata)
             return call(target, raw, for: .raw(handle), lnet: &lnet, now: now)
@@ -235,7 +245,11 @@ extension ClientCore {
         case .locking: takeLocks(handle, lnet: &lnet, now: now)
         case .throttled: passGate(handle, lnet: &lnet, now: now)
         case .data:
-            if case .flush = operation.request { startFlush(handle, lnet: &lnet, now: now) }
+            switch operation.request {
+            case .flush: startFlush(handle, lnet: &lnet, now: now)
+            case .sync where !operation.isSyncing: startFlush(handle, lnet: &lnet, now: now)
+            default: break
+            }
         case .metadata, .recordLock: break
         }
     }
@@ -340,6 +354,7 @@ extension ClientCore {
     mutating func forgetIfUnused(_ handle: SlotHandle) {
         guard let object = objects[handle], object.userCount == 0, object.lock == nil,
             object.cache.isClean, object.writesInFlight == 0, object.cancels.isEmpty,
+            object.readAheads.isEmpty,
             object.waiters.isEmpty
         else { return }
         cachedByteCount -= object.cache.byteCount

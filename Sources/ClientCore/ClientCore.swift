@@ -39,6 +39,8 @@ public struct ClientCore {
         var expectsGateOpening = false
         var drainEpoch: UpgradeEpoch?
         var flushEpoch: UpgradeEpoch?
+        /// Room that the target has set aside for dirty bytes.
+        var grant = GrantAccount()
         /// When the target was heard of last: what is held there is believed for a while.
         var heardAt: Ticks = .zero
         var lastCommittedAtConnect: Transno = .zero
@@ -71,6 +73,8 @@ public struct ClientCore {
     /// Objects with write-backs under way.
     var writingObjectCount = 0
     var cachedByteCount = 0
+    /// Bytes that are being read ahead.
+    var readAheadByteCount = 0
     var retries = TimerQueue<SlotHandle>()
     /// Operations that hold locks while they wait for another.
     var holding = TimerQueue<SlotHandle>()

@@ -68,8 +68,11 @@ struct ExtentCache {
                     continue
                 }
                 let gapEnd = index < runs.count ? min(end, runs[index].offset) : end
-                let part = bytes[Int(position - offset)..<Int(gapEnd - offset)]
-                runs.insert(Run(offset: position, bytes: Array(part), state: .clean), at: index)
+                // What fits as it is is shared, not copied.
+                let isWhole = position == offset && gapEnd == end
+                let part =
+                    isWhole ? bytes : Array(bytes[Int(position - offset)..<Int(gapEnd - offset)])
+                runs.insert(Run(offset: position, bytes: part, state: .clean), at: index)
                 byteCount += part.count
                 index += 1
                 position = gapEnd
@@ -103,11 +106,28 @@ struct ExtentCache {
         }
     }
 
+    /// Whether all bytes of a range are here.
+    func holds(offset: UInt64, byteCount: Int) -> Bool {
+        let end = offset + UInt64(byteCount)
+        var index = firstIndex(endingAfter: offset)
+        var position = offset
+        while position < end {
+            guard index < runs.count, runs[index].offset <= position else { return false }
+            position = runs[index].end
+            index += 1
+        }
+        return true
+    }
+
     /// The bytes of a range when all of it is here; nil otherwise.
     func read(offset: UInt64, byteCount: Int) -> [UInt8]? {
         guard byteCount > 0 else { return [] }
         let end = offset + UInt64(byteCount)
         var index = firstIndex(endingAfter: offset)
+        if index < runs.count, runs[index].offset == offset, runs[index].end == end {
+            return runs[index].bytes
+        }
+        guard holds(offset: offset, byteCount: byteCount) else { return nil }
         var bytes: [UInt8] = []
         bytes.reserveCapacity(byteCount)
         var position = offset

@@ -36,6 +36,10 @@ public enum FileOperation: Sendable {
     case flush(FileHandle)
     /// Take or give up a POSIX record lock, or ask who is in the way of one: fcntl(2).
     case recordLock(FileHandle, RecordLock)
+    /// As `flush`, and then until the servers have it on their disks, the file's name included.
+    case sync(FileHandle)
+    /// Room on the object targets together.
+    case statfs
     /// One request to one target, past all caches: how a metadata server uses its object servers.
     indirect case raw(target: Int, RequestBody)
 }
@@ -49,6 +53,7 @@ public enum FileResult: Sendable {
     /// Where an append landed.
     case offset(UInt64)
     case entries([DirectoryEntry], isEnd: Bool)
+    case space(SpaceStatus)
     case reply(ReplyBody)
     /// Who is in the way of a record lock; nil where nobody is.
     case conflict(RecordLock?)
@@ -92,4 +97,20 @@ public struct RecordLock: Hashable, Sendable, BitwiseCopyable {
 
     var mode: LockMode { action == .unlock ? .nl : isExclusive ? .pw : .pr }
     var policy: LockPolicy { .flock(range, owner: owner, pid: process) }
+}
+
+/// Room in the file system, bytes: all its object targets together.
+public struct SpaceStatus: Hashable, Sendable, BitwiseCopyable {
+    public var total: UInt64 = 0
+    public var free: UInt64 = 0
+    /// Free, and not set aside for clients.
+    public var available: UInt64 = 0
+    public init() {}
+
+    mutating func add(_ reply: StatfsReply) {
+        let block = UInt64(reply.blockSize)
+        total = total &+ reply.blockCount &* block
+        free = free &+ reply.blocksFree &* block
+        available = available &+ reply.blocksAvailable &* block
+    }
 }

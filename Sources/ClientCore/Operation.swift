@@ -48,6 +48,12 @@ struct Operation {
     var locate: LocateRequest?
     var expected: [UInt64] = []
     var update: NameCache.Update?
+    /// Where an append that goes past the cache begins.
+    var appendOffset: UInt64 = 0
+    /// Of a statfs: what the targets have told so far.
+    var space = SpaceStatus()
+    /// Of a sync: everything is written back, the servers are asked to commit.
+    var isSyncing = false
     /// The server does not know the request any more.
     var avoidsLocate = false
 }
@@ -68,6 +74,7 @@ struct OpenFile {
     var transno: Transno
     /// One per stripe.
     var objects: [SlotHandle]
+    var pattern = ReadPattern()
     /// The target has forgotten it.
     var isStale = false
     /// Its close is under way: nothing else may use it.
@@ -94,12 +101,22 @@ struct CachedObject {
     var dirtySince: Ticks = .zero
     var isQueuedDirty = false
     var writeError: Status = .ok
+    /// Bytes of the round of write-back under way that have arrived.
+    var roundByteCount = 0
+    /// Grows with every change of this client's own: what was asked for before is older.
+    var changeCount: UInt64 = 0
+    /// What is being read ahead.
+    var readAheads: [ReadAheadPiece] = []
 }
 
 /// What an RPC's answer is for.
 enum PendingCall {
     case metadata(SlotHandle)
-    case read(SlotHandle, piece: Int)
+    case read(SlotHandle, piece: Int, changeCount: UInt64)
+    case readAhead(object: SlotHandle, offset: UInt64)
+    case writeThrough(SlotHandle, piece: Int)
+    case statfs(SlotHandle)
+    case sync(SlotHandle)
     case punch(SlotHandle)
     case raw(SlotHandle)
     case write(object: SlotHandle, byteCount: Int)

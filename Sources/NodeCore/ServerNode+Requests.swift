@@ -63,6 +63,7 @@ extension ServerNode {
         reply.epoch = admission.epoch
         reply.notice = admission.notice
         reply.admissionLock = admissionLock(of: export)?.rawValue ?? 0
+        addGrant(to: &reply, for: export, request)
         reply.lastCommitted = Transno(rawValue: store?.lastCommittedTransno ?? 0)
         if isNew, !request.isObserver, let record = rpc.clientRecord(of: export) {
             var transaction = Transaction()
@@ -81,6 +82,7 @@ extension ServerNode {
         feed(.clientGone(client: export), now: now)
         drainUpgradeActions(now: now)
         dropParked(of: export, now: now)
+        space.remove(export)
         locks.removeAll(owner(export), now: now)
         if Int(export) < admissionLocks.count { admissionLocks[Int(export)] = nil }
         reservedExports.removeAll { $0 == export }
@@ -125,6 +127,11 @@ extension ServerNode {
             drainUpgradeActions(now: now)
         case .upgradeStatus:
             reply(request, .ok, .upgradeStatus(statusReply()), now: now)
+        case .statfs:
+            reply(request, .ok, .statfs(space.status), now: now)
+        case .sync:
+            answerAfterCommit(request.token, .ok, .empty, .zero)
+            wantsCommit = true
         case .auditRead(let audit):
             reply(request, .ok, .audit(readAudit(audit)), now: now)
         default:
@@ -186,6 +193,12 @@ extension ServerNode {
         }
         if refusesForDisk(request, kind, now: now) { return }
         guard isAlone || self.isAlone(request, now: now) else { return }
+        guard hasRoom(for: request) else {
+            rpc.reply(
+                request.token, status: .noSpace, trailer: upgrade.trailer(for: request.export),
+                lnet: &lnet, now: now)
+            return
+        }
         switch request.body {
         case .objectCreate, .objectDestroy: commitsFirst = true
         default: break
@@ -242,6 +255,7 @@ extension ServerNode {
         transaction.transno = transno.rawValue
         apply(&transaction, now: now)
         replyBody = grantForOpen(request, replyBody, now: now)
+        replyBody = account(request, replyBody)
         if commitsFirst {
             answerAfterCommit(request.token, status, replyBody, transno)
             wantsCommit = true

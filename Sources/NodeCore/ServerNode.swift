@@ -84,6 +84,8 @@ public struct ServerNode {
     /// Requests about locks that no honest client sends.
     var lockFaultCount: UInt64 = 0
     var waitingForObjects: [ServerRequest] = []
+    /// Room on the disk, of an object server.
+    var space = SpaceLedger()
     /// Updates that wait until other clients have given up what they keep.
     var parkedUpdates: [ParkedUpdate] = []
     /// Of all time.

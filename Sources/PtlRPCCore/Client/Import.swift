@@ -74,6 +74,8 @@ struct Import: Sendable {
 
     var version: ProtocolVersion
     var features: Features = []
+    /// Bytes that the target has set aside for dirty data, as the next connect says.
+    var grantClaim: UInt32 = 0
     var instance: UInt64 = 0
     /// The server's export cookie.
     var remoteHandle: UInt64 = 0

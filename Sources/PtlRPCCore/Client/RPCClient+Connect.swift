@@ -82,6 +82,7 @@ extension RPCClient {
             epoch: subject.epoch, lastInstance: subject.instance,
             isObserver: configuration.isObserver)
         connect.connectData.bulkSize = UInt32(ObjectWriteRequest.byteCountMax)
+        connect.connectData.grant = subject.grantClaim
         connect.connectData.modifyingRequestsMax = UInt16(
             configuration.versions.upperBound.modifyingRequestsMax)
 
