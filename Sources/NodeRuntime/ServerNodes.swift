@@ -21,6 +21,8 @@ struct ServerNodes: ~Copyable, NodeSet {
     private var stopRequestedAt: Ticks?
     /// A clean stop that has not come about by then will not: the disk is full, for instance.
     private var stopBy: Ticks?
+    /// When the disk is looked at next.
+    private var sampleAt = Ticks.distantFuture
     /// Set once the node is done: from then on only what is left of its output goes out.
     private var drainUntil: Ticks?
     private(set) var exit: Result<ServerExit, RuntimeError>
@@ -28,6 +30,8 @@ struct ServerNodes: ~Copyable, NodeSet {
     /// How long a server that is done may still wait for its peers to take what it sent them.
     private static let drainTime = TickInterval.milliseconds(50)
     private static let retryTime = TickInterval.seconds(1)
+    /// Writes of two such intervals may be counted as not free though they are on the disk already.
+    private static let sampleTime = TickInterval.seconds(1)
 
     init(
         _ node: ServerNode, options: ServerProcess.Options, mail: Mailbox<ServerMail>,
@@ -49,6 +53,15 @@ struct ServerNodes: ~Copyable, NodeSet {
             throw .startRefused("\(error)")
         }
         self.store = store
+        lookAtDisk(moment)
+    }
+
+    /// How much room there is: what clients may dirty depends on it.
+    private mutating func lookAtDisk(_ moment: Moment) {
+        sampleAt = moment.now + Self.sampleTime
+        if let space = DiskSpace(at: options.storeDirectory) {
+            node.setSpace(total: space.total, free: space.free)
+        }
     }
 
     /// Lets go of the store as a crash would.
@@ -70,7 +83,7 @@ struct ServerNodes: ~Copyable, NodeSet {
 
     var nextAttendance: Ticks {
         if let drainUntil { return drainUntil }
-        return min(retryAt ?? .distantFuture, stopBy ?? .distantFuture)
+        return min(retryAt ?? .distantFuture, stopBy ?? .distantFuture, sampleAt)
     }
 
     func nextDeadline(_ index: Int) -> Ticks? { drainUntil == nil ? node.nextDeadline : nil }
@@ -81,6 +94,7 @@ struct ServerNodes: ~Copyable, NodeSet {
             for item in batch { take(item, moment) }
             batch.removeAll(keepingCapacity: true)
         }
+        if sampleAt <= moment.now { lookAtDisk(moment) }
         if let at = retryAt, at <= moment.now {
             retryAt = nil
             store?.retryCommit()

@@ -91,6 +91,10 @@ public final class File: Sendable {
         return found
     }
 
+    /// As fsync(2): `flush`, and then until the servers have the bytes and the file's name on their
+    /// disks. One message to each server of the file, and the time of a commit.
+    public func sync() async throws(FileSystemError) { _ = try await perform(.sync(handle)) }
+
     /// Closes the file; every later call fails with `.badHandle`.
     public func close() async throws(FileSystemError) { _ = try await perform(.close(handle)) }
 

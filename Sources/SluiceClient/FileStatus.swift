@@ -13,6 +13,10 @@ public struct FileStatus: Hashable, Sendable {
     public var changed: Timestamp
     /// Entries of a directory; 0 for files.
     public var entryCount: UInt64
+    /// Last access, as far as somebody has set it; zero before version 3.
+    public var accessed: Timestamp
+    /// When it was made; zero before version 3.
+    public var created: Timestamp
 
     init(_ attributes: FileAttributes, size: UInt64) {
         file = attributes.file
@@ -23,5 +27,7 @@ public struct FileStatus: Hashable, Sendable {
         modified = attributes.modified
         changed = attributes.changed
         entryCount = attributes.entryCount
+        accessed = attributes.accessed
+        created = attributes.created
     }
 }

@@ -114,6 +114,14 @@ public final class FileSystem: Sendable {
             node, path: path, handle: handle, attributes: attributes, wasCreated: wasCreated)
     }
 
+    /// Gives a file another name beside those that it has. A directory has only one.
+    public func link(_ path: String, to newPath: String) async throws(FileSystemError) {
+        let file = try await identity(try FilePath(path).names, of: path)
+        let (parent, name) = try FilePath(newPath).split(or: .exists)
+        let directory = try await directory(parent, of: newPath)
+        _ = try await perform(.link(file, at: directory, name), newPath)
+    }
+
     /// Removes a file's name, and the file once nobody has it open.
     public func unlink(_ path: String) async throws(FileSystemError) {
         let (parent, name) = try FilePath(path).split(or: .isDirectory)
@@ -173,15 +181,19 @@ public final class FileSystem: Sendable {
         return try await list(directory: try await directory(names, of: path), path: path)
     }
 
-    /// All entries of a directory.
+    /// All entries of a directory. With attributes, where the metadata server speaks version 3:
+    /// those that it knows, sizes of regular files not among them.
     public func list(
-        directory: FileID, path: String? = nil
+        directory: FileID, path: String? = nil, withAttributes: Bool = false
     ) async throws(FileSystemError) -> [DirectoryEntry] {
         let path = path ?? "\(directory)"
         var all: [DirectoryEntry] = []
         while true {
             let result = try await perform(
-                .readdir(directory, after: all.last?.name, entryCountMax: 1024), path)
+                .readdir(
+                    directory, after: all.last?.name,
+                    entryCountMax: withAttributes ? 256 : 1024, wantsAttributes: withAttributes),
+                path)
             guard case .entries(let entries, let isEnd) = result else {
                 throw FileSystemError(.protocolError, path: path)
             }
@@ -190,8 +202,19 @@ public final class FileSystem: Sendable {
         }
     }
 
+    /// Room on the file system's object servers together.
+    public func space() async throws(FileSystemError) -> SpaceStatus {
+        let result = try await perform(.statfs, "/")
+        guard case .space(let space) = result else {
+            throw FileSystemError(.protocolError, path: "/")
+        }
+        return space
+    }
+
     // MARK: Attributes
 
+    /// Attributes of a file or directory. Answered without a message where they are cached, and so
+    /// is that there is none.
     public func stat(_ path: String) async throws(FileSystemError) -> FileStatus {
         let names = try FilePath(path).names
         return try await stat(names, in: .root, path: path)
@@ -213,6 +236,13 @@ public final class FileSystem: Sendable {
     public func setPermissions(_ path: String, _ mode: UInt32) async throws(FileSystemError) {
         let file = try await identity(try FilePath(path).names, of: path)
         _ = try await perform(.setattr(file, mode: mode, modified: nil), path)
+    }
+
+    /// Sets the time of the last access, where the metadata server speaks version 3.
+    public func setAccessed(_ path: String, _ time: Timestamp) async throws(FileSystemError) {
+        let file = try await identity(try FilePath(path).names, of: path)
+        _ = try await perform(
+            .setattr(file, mode: nil, modified: nil, accessed: time), path)
     }
 
     /// Sets the time of the last change of contents.
