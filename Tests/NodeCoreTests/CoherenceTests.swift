@@ -321,6 +321,9 @@ extension FileID? {
                 $0 + (cluster.simulator.client(client)?.core.summary($1).counters.calls ?? 0)
             }
         }
+        // Who has read the file holds its size; of one that another writes it is asked for.
+        let other = try cluster.open(b, "x", create: false)
+        #expect(try cluster.read(b, other, 0, 10) == [1, 2, 3])
         let first = try stat(b)
         #expect(first.1 == 3)
         let before = calls(b)
