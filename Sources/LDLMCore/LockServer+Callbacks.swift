@@ -189,16 +189,20 @@ extension LockServer {
             }
             at = other.next
         }
-        dropYielding(now: now)
+        dropYielding(keeping: lock.resource, now: now)
     }
 
     /// Takes the locks that go by themselves away and serves who waited for them. The resource
-    /// stays in being for the caller.
-    mutating func dropYielding(now: Ticks) {
+    /// `kept` stays in being, also without a lock.
+    mutating func dropYielding(keeping kept: Int32 = -1, now: Ticks) {
         while let handle = yielding.popLast() {
             guard let index = place(of: handle) else { continue }
+            let resource = locks[Int(index)].resource
             dropLock(index)
             reprocess(now: now)
+            if resource != kept, resources[Int(resource)].nextFree == -2 {
+                releaseIfEmpty(resource)
+            }
         }
     }
 

@@ -142,7 +142,7 @@ extension LockServer {
                 at = next
             }
             dropYielding(now: now)
-            releaseIfEmpty(Int32(place))
+            if resources[place].nextFree == -2 { releaseIfEmpty(Int32(place)) }
         }
     }
 

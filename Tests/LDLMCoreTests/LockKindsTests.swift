@@ -260,6 +260,17 @@ import WireFormat
         server.tick(now: seconds(1000))
         #expect(server.takeActions().isEmpty)
         #expect(server.counters.reclaimed == 8)
+
+        // One that yields is simply gone, and its resource with it.
+        var yielding = LockServer(configuration)
+        for index in UInt64(0)..<12 {
+            _ = yielding.enqueue(
+                owner: client(1), resource: ResourceID(index + 1), mode: .pr, policy: .plain,
+                clientCookie: index, flags: .cancelOnBlock, now: epoch)
+        }
+        yielding.tick(now: seconds(1000))
+        #expect(yielding.count == 0)
+        #expect(yielding.setValueBlock(ResourceID(1), OSTLVB()) == false)
     }
 
     @Test(arguments: UInt64(1)...20)

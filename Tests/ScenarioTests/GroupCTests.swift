@@ -215,6 +215,28 @@ import WireFormat
         #expect(cluster.recordStatus(2, files[2], .unlock) == .ok)
     }
 
+    @Test(arguments: [true, false])
+    func `RCS 133 a record lock that waits and is asked for again is granted once`(
+        losesRequest: Bool
+    ) throws {
+        let (cluster, files) = try Scenario.shared(215)
+        #expect(cluster.recordStatus(0, files[0], .lock) == .ok)
+        let client = cluster.clients[1]
+        if losesRequest {
+            cluster.simulator.dropNext(.request(.ldlmEnqueue), from: client)
+        } else {
+            cluster.simulator.dropNext(.reply(.ldlmEnqueue), to: client)
+        }
+        let waiting = cluster.record(1, files[1], .lock)
+        cluster.settle(.seconds(30))
+        #expect(cluster.result(client, waiting) == nil)
+        #expect(cluster.recordStatus(0, files[0], .unlock) == .ok)
+        #expect(cluster.outcome(1, waiting)?.lockStatus == .ok)
+        #expect(cluster.recordStatus(1, files[1], .unlock) == .ok)
+        #expect(cluster.recordStatus(0, files[0], .tryLock) == .ok)
+        #expect(cluster.evictions(0) == 0)
+    }
+
     @Test func `RCS 153 a client that was evicted unmounts, and its server restarts`() throws {
         let (cluster, files) = try Scenario.shared(220)
         try cluster.write(0, files[0], 1)
