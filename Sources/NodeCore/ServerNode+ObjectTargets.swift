@@ -37,6 +37,9 @@ extension ServerNode {
         var requests: [PrecreateRequest] = []
         var transaction = metadata.precreate(in: store, requests: &requests)
         var isLookingAtLog = false
+        if !waitingForObjects.isEmpty {
+            nextHousekeeping = min(nextHousekeeping, now + .milliseconds(50))
+        }
         if nextHousekeeping <= now {
             nextHousekeeping = now + .milliseconds(50)
             isLookingAtLog = true
@@ -70,6 +73,12 @@ extension ServerNode {
             submit(
                 place, .objectDestroy(ObjectDestroyRequest(objects: objects)),
                 kind: Self.destroyKind, now: now)
+        }
+        // Nothing is left to do and everybody is there: the next commit says when there is.
+        if usable == configuration.objectTargets.count, waitingForObjects.isEmpty,
+            destroys.allSatisfy(\.isEmpty)
+        {
+            nextHousekeeping = now + .seconds(1)
         }
     }
 

@@ -174,7 +174,9 @@ extension ServerNode {
     mutating func executeUpdate(
         _ request: ServerRequest, isAlone: Bool = false, now: Ticks
     ) {
-        guard let store else { return }
+        // No copy of the store or of the service may live while it is changed: its arrays, the open
+        // group's and the open files', would be copied whole with every update.
+        guard store != nil else { return }
         let kind: UpgradeTarget.RequestClass =
             request.isReplay ? .replay : request.body.passesGate ? .flush : .update
         // Until the clean record is withdrawn on disk, nothing may be promised beside it.
@@ -216,8 +218,9 @@ extension ServerNode {
         var replyBody: ReplyBody
         switch service {
         case .metadata(var metadata):
+            service = .object(ObjectService(targetIndex: 0))
             let result = metadata.execute(
-                body, client: request.export, isReplay: request.isReplay, in: store,
+                body, client: request.export, isReplay: request.isReplay, in: store!,
                 into: &transaction)
             service = .metadata(metadata)
             switch result {
@@ -229,7 +232,7 @@ extension ServerNode {
                 return
             }
         case .object(let object):
-            switch object.execute(body, in: store, into: &transaction) {
+            switch object.execute(body, in: store!, into: &transaction) {
             case .reply(let resultStatus, let resultBody):
                 status = resultStatus
                 replyBody = resultBody
