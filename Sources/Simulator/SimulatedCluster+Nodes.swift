@@ -131,6 +131,7 @@ extension SimulatedCluster {
             partsPerMillion: partsPerMillion, since: now)
         // Timers stand by the old clock: look at once.
         if nodes[index].isAlive {
+            nodes[index].wakeAt = now
             schedule(.wake(node: index, life: nodes[index].life), at: now)
         }
     }

@@ -142,7 +142,8 @@ public final class SimulatedCluster {
         case .diskRetries(let node, let life, let group):
             if nodes[node].life == life { startCommit(node, group) }
         case .wake(let node, let life):
-            guard nodes[node].life == life else { return }
+            // One that an earlier one has made needless: without this, none would ever go away.
+            guard nodes[node].life == life, nodes[node].wakeAt <= now else { return }
             nodes[node].wakeAt = .distantFuture
             settle(node)
         case .act(let body): body(self)

@@ -16,7 +16,7 @@ extension Simulation {
         guard violation == nil else { return }
         checkLocks()
         for place in targets.indices { checkGates(place) }
-        let wait = TickInterval.microseconds(UInt64(random.below(60_000)) + 1_000)
+        let wait = TickInterval.microseconds(UInt64(random.below(300_000)) + 1_000)
         cluster.at(cluster.now + wait) { [unowned self] _ in inspect() }
     }
 

@@ -17,6 +17,10 @@ extension Simulation {
                 return
             }
             guard !loads[index].isDoomed else { return }
+            if error.status == .stale, diskTroubleUntil.contains(where: { $0 > cluster.now }) {
+                // Damage, met when an open was replayed: the file has to be opened again.
+                return giveUp(index, "an open met damage when it was replayed")
+            }
             if error.status == .ioError || error.status == .noSpace,
                 diskTroubleUntil.contains(where: { $0 > cluster.now })
             {

@@ -5,6 +5,10 @@ import Testing
 @Suite struct CLIArgumentTests {
     @Test(arguments: [
         ["net", "ping", "not-a-nid"], ["net", "ping", "300.1.1.1@tcp"],
+        ["simulate", "--seeds", "9..1"], ["simulate", "--fault", "loss=2"],
+        ["simulate", "--fault", "gremlins=1"], ["simulate", "--servers", "1"],
+        ["simulate", "--shrink"], ["simulate", "--seeds", "1", "--replay", "1"],
+        ["simulate", "--minutes", "0"], ["simulate", "--every-fault", "--no-faults"],
         ["demo", "--clients", "0"], ["demo", "--scheme", "magic"], ["nonsense"],
         ["serve", "mds"], ["fs", "put", "x", "/y", "--nid", "7"],
         [
