@@ -82,6 +82,10 @@ extension Simulation {
         guard violation == nil else { return }
         let versions = targets[place].versions
         let node = makeServer(place, partner: targets[place].isPartner, versions: versions)
+        guard cluster.peekServer(node, { $0.phase }) == .standby else {
+            // It died in its very first step.
+            return went(place, delay: restartDelay())
+        }
         do {
             try cluster.activate(node)
             began(place, node, versions)
