@@ -99,8 +99,9 @@ let package = Package(
         room(
             "NodeRuntime",
             [
-                "CFabric", "EventLoop", "TCPTransport", "Store", "NodeCore", "Primitives",
-                "WireFormat", "LNetCore", "StorageCore", "UpgradeCore", "ClientCore",
+                "CFabric", "EventLoop", "TCPTransport", "VerbsTransport", "Store", "NodeCore",
+                "Primitives", "WireFormat", "LNDCore", "LNetCore", "StorageCore", "UpgradeCore",
+                "ClientCore",
                 "PtlRPCCore", "LDLMCore",
             ]),
         // The async Swift API of the file system.
@@ -142,6 +143,11 @@ let package = Package(
         proof("MetadataCoreTests", ["MetadataCore", "StorageCore"]),
         proof("ObjectCoreTests", ["ObjectCore", "StorageCore"]),
         proof("ClientCoreTests", ["ClientCore", "LDLMCore"]),
+        proof("VerbsTransportTests", ["VerbsTransport", "EventLoop"]),
+        // One suite for every transport: in memory, TCP, RDMA.
+        proof(
+            "TransportTests",
+            ["NodeRuntime", "VerbsTransport", "TCPTransport", "EventLoop", "LNetCore", "LNDCore"]),
         proof("TCPTransportTests", ["TCPTransport", "EventLoop"]),
         proof(
             "NodeCoreTests",

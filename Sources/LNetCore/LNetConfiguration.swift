@@ -6,18 +6,24 @@ public import WireFormat
 /// `conns_per_peer` is always 1: one connection of each type. A peer that offers more is answered
 /// NONE and makes do with one.
 public struct LNetConfiguration: Sendable {
-    /// The node's one interface; its network is reached over TCP.
+    /// The node's first interface, by which others name it: `tcp` or `o2ib`.
     public var nid: NID
+    /// Its other interfaces, on other networks: which one is used follows from the destination's.
+    public var otherNIDs: [NID] = []
     /// Wall clock in ns at the start of this lifetime: tells peers that the node restarted.
     public var incarnation: UInt64
-    /// `accept_port`: where every node of this network listens.
+    /// `accept_port`: where every node of a TCP network listens.
     public var acceptPort: UInt16
+    /// `service`: where every node of an RDMA network listens. 987 beside accept port 988, and one
+    /// below any other accept port.
+    public var servicePort: UInt16
     /// Whether source ports below 1024 vouch for a peer; then we connect from such ports too.
     /// Otherwise a hello is believed when its NID's address is the socket's.
     public var privilegedPorts: Bool
     /// `credits`: messages under way on the interface.
     public var credits = 256
-    /// `peer_credits`: messages under way to one peer, 1 to 65535.
+    /// `peer_credits`: messages under way to one peer, 1 to 65535. On an RDMA network also the
+    /// queue depth, which is at most 255 there.
     public var peerCredits = 8
     /// Messages that wait for credits or a connection to one peer, before sends fail.
     public var waitingMax = 65536
@@ -29,6 +35,8 @@ public struct LNetConfiguration: Sendable {
     public var acceptTimeout = TickInterval.seconds(5)
     /// `keepalive`: a NOOP after this much silence of a peer.
     public var keepalive = TickInterval.seconds(30)
+    /// `keepalive` of o2iblnd: a NOOP after this long without a message of ours.
+    public var o2ibKeepalive = TickInterval.seconds(100)
     /// `min_reconnectms` and `max_reconnectms`: the pause after a failed attempt doubles between.
     public var reconnectMin = TickInterval.seconds(1)
     public var reconnectMax = TickInterval.seconds(60)
@@ -52,6 +60,7 @@ public struct LNetConfiguration: Sendable {
         self.nid = nid
         self.incarnation = incarnation
         self.acceptPort = acceptPort
+        servicePort = acceptPort &- 1
         self.privilegedPorts = privilegedPorts ?? (acceptPort == 988)
         self.seed = seed
     }

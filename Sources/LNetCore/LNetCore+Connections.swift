@@ -9,7 +9,8 @@ extension LNetCore {
     mutating func peerSlot(_ process: ProcessID) -> SlotHandle {
         if let found = peers.find(process) { return found }
         var peer = Peer(process: process, credits: configuration.peerCredits)
-        peer.isSelf = process.nid == nid || process.nid == .loopback
+        peer.isSelf = isOwn(process.nid) || process.nid == .loopback
+        peer.interface = interfaces.firstIndex { $0.nid.network == process.nid.network } ?? -1
         return peers.insert(peer)
     }
 
@@ -37,6 +38,7 @@ extension LNetCore {
         let now = now
         var target: NID?
         var armAt: Ticks?
+        var interface = -1
         peers.update(peer) { peer in
             guard peer.open[type] == 0, peer.attempts[type] == 0, !peer.process.isUserspace
             else { return }
@@ -48,11 +50,18 @@ extension LNetCore {
                 return
             }
             target = peer.process.nid
+            interface = peer.interface
         }
         if let armAt { timers.insert(.retry(peer: peer), at: armAt) }
-        guard let target else { return }
+        guard let target, interface >= 0 else { return }
+        if target.type == .o2ib {
+            connectO2IB(peer, target, from: interfaces[interface].nid)
+            return
+        }
+        let nid = interfaces[interface].nid
         var link = Link(
-            conversation: SockLNDConnection(activeTo: target, type: type, identity: identity),
+            conversation: SockLNDConnection(
+                activeTo: target, type: type, identity: identity(of: nid)),
             remoteAddress: target.address, remotePort: configuration.acceptPort, isActive: true,
             lastReceived: now, lastTaken: now, lastKeepalive: now)
         link.peer = peer
@@ -70,6 +79,7 @@ extension LNetCore {
     mutating func wantBulk(_ peer: SlotHandle) {
         let mustConnect =
             peers.update(peer) { peer in
+                guard peer.process.nid.type == .tcp else { return false }
                 peer.wantsBulk = true
                 return peer.isOurs && peer.open.control != 0
                     && (peer.open.bulkIn == 0 || peer.open.bulkOut == 0)
@@ -130,12 +140,15 @@ extension LNetCore {
 
     /// A stranger says who it is.
     mutating func judge(_ hello: SockLNDHello, _ link: SlotHandle) {
-        let remote = links.update(link) { ($0.remoteAddress, $0.remotePort) }
+        let remote = links.update(link) {
+            ($0.remoteAddress, $0.remotePort, $0.conversation.identity.process.nid)
+        }
         guard let remote else { return }
+        let nid = remote.2
         guard
             let process = hello.identity(
                 remoteAddress: remote.0, remotePort: remote.1, network: nid.network,
-                privilegedPorts: configuration.privilegedPorts), process.nid != nid
+                privilegedPorts: configuration.privilegedPorts), !isOwn(process.nid)
         else {
             fail(link, .stranger)
             return
@@ -226,8 +239,7 @@ extension LNetCore {
         }
         if let receiving = removed.receiving { abort(receiving, errno) }
         let lost = removed.conversation.output.messageCount
-        interfaceCredits += lost
-        if lost > 0, let peer = removed.peer { peers.update(peer) { $0.credits += lost } }
+        if lost > 0, let peer = removed.peer { restoreCredits(lost, of: peer) }
         if removed.isRegistered { counters.connectionsLost &+= 1 }
         return (removed.peer, removed.isRegistered, type)
     }
@@ -239,12 +251,16 @@ extension LNetCore {
             open.control, open.bulkIn, open.bulkOut, attempts.control, attempts.bulkIn,
             attempts.bulkOut,
         ] where raw != 0 && raw != except?.rawValue {
-            _ = forget(SlotHandle(rawValue: raw), errno, tellShell: true)
+            if Self.isO2IB(raw) {
+                forgetO2IB(Self.o2ibSlot(raw), errno, tellShell: true)
+            } else {
+                _ = forget(SlotHandle(rawValue: raw), errno, tellShell: true)
+            }
         }
         peerDown(peer, errno)
     }
 
-    private mutating func peerDown(_ peer: SlotHandle, _ errno: Int32) {
+    mutating func peerDown(_ peer: SlotHandle, _ errno: Int32) {
         var dropped = 0
         let nid = peers.update(peer) {
             dropped = $0.waiting.count
@@ -264,10 +280,10 @@ extension LNetCore {
         if let nid { events.append(.peerDown(nid, errno: errno)) }
         removeIfIdle(peer)
         // Credits that came back with the lost connections may serve others.
-        serveInterfaceWaiters()
+        for interface in interfaces.indices { serveInterfaceWaiters(interface) }
     }
 
-    private mutating func attemptFailed(
+    mutating func attemptFailed(
         _ peer: SlotHandle, _ type: SockLNDConnectionType, _ errno: Int32, wasRefused: Bool
     ) {
         let now = now

@@ -7,7 +7,9 @@ extension LNetCore {
     mutating func begin(
         _ header: LNetHeader, from peer: SlotHandle, on link: SlotHandle
     ) -> Receiving? {
-        guard let process = peers.update(peer, { $0.process }) else { return nil }
+        guard let process = peers.update(peer, { $0.process }),
+            let own = links.update(link, { $0.conversation.identity.process.nid })
+        else { return nil }
         // A userspace peer is named by its connection whatever its headers say (socklnd).
         guard process.isUserspace || header.source.nid == process.nid else {
             fail(link, .wrongSource)
@@ -15,8 +17,8 @@ extension LNetCore {
         }
         let source =
             process.isUserspace ? process : ProcessID(nid: process.nid, pid: header.source.pid)
-        guard header.destination.nid == nid else {
-            if header.destination.nid.network == nid.network {
+        guard header.destination.nid == own else {
+            if header.destination.nid.network == own.network || isOwn(header.destination.nid) {
                 fail(link, .wrongDestination)
                 return nil
             }
@@ -30,7 +32,7 @@ extension LNetCore {
     }
 
     /// Decides where the payload of a message goes.
-    private mutating func begin(
+    mutating func begin(
         _ header: LNetHeader, _ source: ProcessID, _ peer: SlotHandle
     ) -> Receiving {
         counters.received.count(header.body)
@@ -54,6 +56,8 @@ extension LNetCore {
             case .match(let match):
                 receiving.target = .put(match)
                 receiving.accepted = match.mlength
+                receiving.slot = match.slot
+                receiving.slotOffset = match.offset
             case .tooLong:
                 counters.count(.tooLong, length: header.payloadLength)
             case .none:
@@ -86,6 +90,7 @@ extension LNetCore {
                 pendings.update(slot) { $0.isArriving = true }
                 receiving.target = .reply(pending: slot, buffer: pending.buffer)
                 receiving.accepted = length
+                receiving.slot = pending.slot
             }
         case .ack, .get:
             break
@@ -102,6 +107,17 @@ extension LNetCore {
         let kept = range.lowerBound..<(range.lowerBound + count)
         let start = receiving.seen
         receiving.seen += range.count
+        if let slot = receiving.slot {
+            if count > 0 {
+                actions.append(
+                    .o2ib(
+                        .store(
+                            slot: slot, offset: receiving.slotOffset + start,
+                            bytes: bytes.copy(kept))))
+            }
+            if isLast { finish(receiving, payload: arena.count..<arena.count) }
+            return
+        }
         if let (buffer, offset) = sinkBuffer(receiving) {
             // The buffer may have been taken back meanwhile: then the bytes fall off.
             if count > 0 {
@@ -213,7 +229,8 @@ extension LNetCore {
         _ receiving: Receiving, _ body: LNetHeader.Body, _ payload: [UInt8], _ range: Range<Int>
     ) {
         let header = LNetHeader(
-            destination: receiving.header.source, source: identity.process,
+            destination: receiving.header.source,
+            source: ProcessID(nid: receiving.header.destination.nid),
             payloadLength: UInt32(range.count), body: body)
         if !transmit(header, payload, range, to: receiving.peer) { counters.count(.notSent) }
     }
@@ -243,7 +260,7 @@ extension LNetCore {
 
     /// ACK and GET have no payload: all they do is done here.
     private mutating func finishSmall(_ receiving: Receiving) {
-        guard receiving.header.destination.nid == nid else { return }
+        guard isOwn(receiving.header.destination.nid) else { return }
         switch receiving.header.body {
         case .ack(let handle, _, let mlength):
             guard let slot = pending(of: handle), let pending = pendings[slot],
@@ -277,10 +294,23 @@ extension LNetCore {
         _ receiving: Receiving, _ match: Match, _ handle: WireHandle, _ matchBits: UInt64,
         _ portal: UInt32
     ) {
-        guard let slot = match.buffer, let buffer = buffers[slot] else { return }
-        respond(
-            receiving, .reply(destination: handle), buffer,
-            match.offset..<(match.offset + match.mlength))
+        let range = match.offset..<(match.offset + match.mlength)
+        if let slot = match.slot {
+            guard respondRegistered(receiving, .reply(destination: handle), slot, range) else {
+                counters.count(.noMatch)
+                return
+            }
+        } else {
+            guard let slot = match.buffer, let buffer = buffers[slot] else { return }
+            respond(receiving, .reply(destination: handle), buffer, range)
+        }
+        toldServed(receiving, match, matchBits, portal)
+    }
+
+    /// Tells that a GET was served.
+    mutating func toldServed(
+        _ receiving: Receiving, _ match: Match, _ matchBits: UInt64, _ portal: UInt32
+    ) {
         events.append(
             .get(
                 LNetEvent.Get(
@@ -298,7 +328,8 @@ extension LNetCore {
             return
         }
         let info = PingInfo(
-            features: configuration.pingFeatures, interfaces: [PingInfo.Interface(nid: nid)])
+            features: configuration.pingFeatures,
+            interfaces: interfaces.map { PingInfo.Interface(nid: $0.nid) })
         var writer = WireWriter(capacity: info.encodedSize)
         info.encode(into: &writer)
         respond(
@@ -346,6 +377,8 @@ extension LNetCore {
             case .match(let match):
                 receiving.target = .put(match)
                 receiving.accepted = match.mlength
+                receiving.slot = match.slot
+                receiving.slotOffset = match.offset
                 deliver(receiving, payload, 0..<payload.count)
             }
             lazyBytes -= payload.count
@@ -357,12 +390,12 @@ extension LNetCore {
     mutating func deliverLoopback() {
         var count = loopback.count
         guard count > 0 else { return }
-        let peer = peerSlot(identity.process)
+        let peer = peerSlot(ProcessID(nid: nid))
         while count > 0, let message = loopback.popFirst() {
             count -= 1
             var header = message.header
             header.destination.nid = nid
-            let receiving = begin(header, identity.process, peer)
+            let receiving = begin(header, ProcessID(nid: nid), peer)
             deliver(receiving, message.payload, message.range)
         }
     }
@@ -372,7 +405,13 @@ extension LNetCore {
     ) {
         let count = min(receiving.accepted, range.count)
         let kept = range.lowerBound..<(range.lowerBound + count)
-        if let (buffer, offset) = sinkBuffer(receiving) {
+        if let slot = receiving.slot {
+            actions.append(
+                .o2ib(
+                    .store(
+                        slot: slot, offset: receiving.slotOffset, bytes: Array(payload[kept]))))
+            finish(receiving, payload: arena.count..<arena.count)
+        } else if let (buffer, offset) = sinkBuffer(receiving) {
             RawSpan.over(payload) { bytes in
                 _ = buffers.update(buffer) { Self.copy(bytes, kept, to: &$0, at: offset) }
             }

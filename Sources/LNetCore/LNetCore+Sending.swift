@@ -62,7 +62,7 @@ extension LNetCore {
     }
 
     /// The header of a PUT, with its pending ACK noted; nil after a failure was told.
-    private mutating func putHeader(
+    mutating func putHeader(
         _ peer: SlotHandle, _ portal: UInt32, _ matchBits: UInt64, _ offset: UInt32,
         _ hdrData: UInt64, _ length: Int, _ ackCookie: UInt64?
     ) -> LNetHeader? {
@@ -84,7 +84,7 @@ extension LNetCore {
             ack = wireHandle(pending)
         }
         return LNetHeader(
-            destination: destination, source: identity.process, payloadLength: UInt32(length),
+            destination: destination, source: source(to: peer), payloadLength: UInt32(length),
             body: .put(
                 ack: ack, matchBits: matchBits, hdrData: hdrData, portal: portal, offset: offset))
     }
@@ -95,11 +95,20 @@ extension LNetCore {
     }
 
     /// The message found no place: what awaits its answer fails now.
-    private mutating func refused(_ header: LNetHeader) -> Bool {
+    mutating func refused(_ header: LNetHeader) -> Bool {
         counters.count(.notSent)
+        let target = header.destination.nid
+        let canReach = isReachable(target)
+        defer {
+            // No interface leads there: whoever waits for the peer need not wait for a time-out.
+            if !canReach { events.append(.peerDown(target, errno: LNetErrno.hostUnreachable)) }
+        }
         switch header.body {
         case .put(let handle, _, _, _, _), .get(let handle, _, _, _, _):
-            if let pending = pending(of: handle) { failPending(pending, LNetErrno.noBufferSpace) }
+            guard let pending = pending(of: handle) else { break }
+            failPending(
+                pending,
+                canReach ? LNetErrno.noBufferSpace : LNetErrno.hostUnreachable)
         case .ack, .reply: break
         }
         return false
@@ -113,6 +122,8 @@ extension LNetCore {
         case events
         /// Into a buffer of at least the length asked for; fetch it with `takeBuffer`.
         case buffer([UInt8])
+        /// Into registered memory of the user's, which lasts until the event.
+        case registered(BulkSlot)
     }
 
     /// Asks a peer for `length` bytes of what matches. `.reply` or `.sendFailed` follows; nil if
@@ -128,13 +139,20 @@ extension LNetCore {
             return nil
         }
         var buffer: SlotHandle?
-        if case .buffer(let bytes) = sink {
+        var slot: BulkSlot?
+        switch sink {
+        case .events:
+            break
+        case .buffer(let bytes):
             precondition(bytes.count >= length, "the sink holds what is asked for")
             buffer = buffers.insert(bytes)
+        case .registered(let memory):
+            precondition(memory.byteCount >= length, "the sink holds what is asked for")
+            slot = memory
         }
         let pending = startGet(
             .get, from: peer.slot, portal: portal, matchBits: matchBits, offset: offset,
-            length: length, buffer: buffer, cookie: cookie)
+            length: length, buffer: buffer, slot: slot, cookie: cookie)
         return pending.map { GetHandle($0) }
     }
 
@@ -164,7 +182,7 @@ extension LNetCore {
 
     private mutating func startGet(
         _ kind: Pending.Kind, from peer: SlotHandle, portal: UInt32, matchBits: UInt64,
-        offset: UInt32, length: Int, buffer: SlotHandle?, cookie: UInt64
+        offset: UInt32, length: Int, buffer: SlotHandle?, slot: BulkSlot? = nil, cookie: UInt64
     ) -> SlotHandle? {
         guard let destination = peers.update(peer, { $0.process }) else {
             if let buffer { buffers.remove(buffer) }
@@ -174,10 +192,10 @@ extension LNetCore {
         let pending = pendings.insert(
             Pending(
                 kind: kind, cookie: cookie, peer: peer, nid: destination.nid, length: length,
-                buffer: buffer, sentAt: now))
+                buffer: buffer, slot: slot, sentAt: now))
         armSweep()
         let header = LNetHeader(
-            destination: destination, source: identity.process, payloadLength: 0,
+            destination: destination, source: source(to: peer), payloadLength: 0,
             body: .get(
                 returnTo: wireHandle(pending), matchBits: matchBits, portal: portal,
                 offset: offset, sinkLength: UInt32(length)))
@@ -203,10 +221,12 @@ extension LNetCore {
 
     /// Takes the credits for a message if it can go at once.
     private mutating func route(_ peer: SlotHandle, _ length: Int) -> Route {
-        let interfaceHasCredit = interfaceCredits > 0
+        let interface = peers.update(peer) { $0.interface } ?? -1
+        let interfaceHasCredit = interface >= 0 && interfaces[interface].credits > 0
         let waitingMax = configuration.waitingMax
         let route = peers.update(peer) { peer -> Route in
             if peer.isSelf { return .loop }
+            if peer.interface < 0 { return .refuse }
             let connection = peer.connection(payloadLength: length)
             if connection != 0, interfaceHasCredit, peer.credits > 0, peer.waiting.isEmpty {
                 peer.credits -= 1
@@ -217,7 +237,7 @@ extension LNetCore {
         }
         switch route {
         case .connection(let link):
-            interfaceCredits -= 1
+            interfaces[interface].credits -= 1
             if length + Peer.frameOverhead >= Peer.minBulk { wantBulk(peer) }
             return .connection(link)
         case .loop: return loopback.count < waitingMax ? .loop : .refuse
@@ -226,7 +246,7 @@ extension LNetCore {
         }
     }
 
-    private mutating func count(_ header: LNetHeader) {
+    mutating func count(_ header: LNetHeader) {
         counters.sent.count(header.body)
         counters.sendLength &+= UInt64(header.payloadLength)
     }
@@ -238,6 +258,10 @@ extension LNetCore {
         switch route(peer, payload.byteCount) {
         case .connection(let link):
             count(header)
+            if Self.isO2IB(link.rawValue) {
+                sendO2IB(header, payload, on: link)
+                return true
+            }
             lendBuffer(link)
             links.update(link) { $0.conversation.output.append(header: header, payload: payload) }
             owe(link)
@@ -246,6 +270,26 @@ extension LNetCore {
             let copy = payload.copy(0..<payload.byteCount)
             return enqueue(header, copy, 0..<copy.count, peer)
         case .refuse:
+            return false
+        }
+    }
+
+    /// Sends or queues a message whose payload stands in registered memory. False: no place, or
+    /// the way there is not RDMA.
+    mutating func transmit(
+        _ header: LNetHeader, _ slot: BulkSlot, _ range: Range<Int>, to peer: SlotHandle
+    ) -> Bool {
+        let type = peers.update(peer) { $0.process.nid.type }
+        guard type == .o2ib else { return false }
+        switch route(peer, range.count) {
+        case .connection(let link):
+            count(header)
+            sendO2IB(header, slot, range, on: link)
+            return true
+        case .wait:
+            return enqueue(
+                WaitingMessage(header: header, payload: [], range: range, slot: slot), peer)
+        case .loop, .refuse:
             return false
         }
     }
@@ -269,6 +313,10 @@ extension LNetCore {
     private mutating func append(
         _ header: LNetHeader, _ payload: [UInt8], _ range: Range<Int>, to link: SlotHandle
     ) {
+        if Self.isO2IB(link.rawValue) {
+            sendO2IB(header, payload, range, on: link)
+            return
+        }
         lendBuffer(link)
         links.update(link) {
             $0.conversation.output.append(header: header, payload: payload, range: range)
@@ -279,10 +327,13 @@ extension LNetCore {
     private mutating func enqueue(
         _ header: LNetHeader, _ payload: [UInt8], _ range: Range<Int>, _ peer: SlotHandle
     ) -> Bool {
-        let message = WaitingMessage(header: header, payload: payload, range: range)
+        enqueue(WaitingMessage(header: header, payload: payload, range: range), peer)
+    }
+
+    private mutating func enqueue(_ message: WaitingMessage, _ peer: SlotHandle) -> Bool {
         let isSelf = peers.update(peer) { $0.isSelf } ?? false
         if isSelf {
-            count(header)
+            count(message.header)
             loopback.append(message)
             return true
         }
@@ -293,8 +344,10 @@ extension LNetCore {
 
     /// Moves waiting messages to connections as far as credits go, and connects where it must.
     mutating func pump(_ peer: SlotHandle) {
+        let interface = peers.update(peer) { $0.interface } ?? -1
+        guard interface >= 0 else { return }
         while true {
-            let interfaceHasCredit = interfaceCredits > 0
+            let interfaceHasCredit = interfaces[interface].credits > 0
             var next: WaitingMessage?
             var link: UInt64 = 0
             var mustConnect = false
@@ -316,10 +369,14 @@ extension LNetCore {
                 peer.credits -= 1
             }
             if mustConnect { connect(peer, .control) }
-            if mustWait { interfaceWaiters.append(peer) }
+            if mustWait { interfaces[interface].waiters.append(peer) }
             guard let message = next else { return }
-            interfaceCredits -= 1
+            interfaces[interface].credits -= 1
             count(message.header)
+            if let slot = message.slot {
+                sendO2IB(message.header, slot, message.range, on: SlotHandle(rawValue: link))
+                continue
+            }
             append(message.header, message.payload, message.range, to: SlotHandle(rawValue: link))
             if message.range.count + Peer.frameOverhead >= Peer.minBulk { wantBulk(peer) }
         }
@@ -327,22 +384,32 @@ extension LNetCore {
 
     /// Credits of messages that the shell took, or that were lost with their connection.
     mutating func returnCredits(_ count: Int, of peer: SlotHandle?) {
-        guard count > 0 else { return }
-        interfaceCredits += count
-        if let peer {
-            let mustPump =
-                peers.update(peer) {
-                    $0.credits += count
-                    return !$0.waiting.isEmpty
-                } ?? false
-            if mustPump { pump(peer) }
+        guard count > 0, let peer else { return }
+        restoreCredits(count, of: peer)
+        var interface = -1
+        let mustPump =
+            peers.update(peer) {
+                interface = $0.interface
+                return !$0.waiting.isEmpty
+            } ?? false
+        if mustPump { pump(peer) }
+        if interface >= 0 { serveInterfaceWaiters(interface) }
+    }
+
+    /// Counts credits back, and lets nobody go on yet.
+    mutating func restoreCredits(_ count: Int, of peer: SlotHandle) {
+        let interface = peers.update(peer) {
+            $0.credits += count
+            return $0.interface
         }
-        serveInterfaceWaiters()
+        if let interface, interface >= 0 { interfaces[interface].credits += count }
     }
 
     /// Interface credits are there: peers that wait for them take turns.
-    mutating func serveInterfaceWaiters() {
-        while interfaceCredits > 0, let waiter = interfaceWaiters.popFirst() {
+    mutating func serveInterfaceWaiters(_ interface: Int) {
+        while interfaces[interface].credits > 0,
+            let waiter = interfaces[interface].waiters.popFirst()
+        {
             peers.update(waiter) { $0.awaitsInterface = false }
             pump(waiter)
         }

@@ -1,15 +1,18 @@
 import LNDCore
 public import Primitives
-import WireFormat
+public import WireFormat
 
 /// What the shell calls. Keys that are no longer known are ignored everywhere: the core may have
 /// forgotten a connection whose last input was on its way.
 extension LNetCore {
     /// The listener took a connection. Returns its key.
+    ///
+    /// - Parameter own: the NID that the listener was for; the first where it is nil.
     public mutating func accepted(
-        remoteAddress: UInt32, remotePort: UInt16, now: Ticks
+        remoteAddress: UInt32, remotePort: UInt16, on own: NID? = nil, now: Ticks
     ) -> UInt64 {
         beginRound(now)
+        let identity = identity(of: own ?? nid)
         let link = links.insert(
             Link(
                 conversation: SockLNDConnection(passive: identity), remoteAddress: remoteAddress,
@@ -161,8 +164,13 @@ extension LNetCore {
             case .handshake(let link):
                 let isLate = links.update(link) { !$0.isRegistered } ?? false
                 guard isLate else { break }
-                counters.count(.timeout)
+                counters.count(SockLNDFault.timeout)
                 drop(link, LNetErrno.timedOut, tellShell: true)
+            case .o2ibHandshake(let link):
+                let isLate = o2ibLinks.update(link) { !$0.isRegistered } ?? false
+                guard isLate else { break }
+                counters.count(O2IBLNDFault.timeout)
+                dropO2IB(link, LNetErrno.timedOut, tellShell: true)
             case .retry(let peer):
                 let isWanted =
                     peers.update(peer) {
@@ -208,12 +216,13 @@ extension LNetCore {
                 }
             }
             if isDead {
-                counters.count(.timeout)
+                counters.count(SockLNDFault.timeout)
                 drop(handle, LNetErrno.timedOut, tellShell: true)
             } else if wantsKeepalive {
                 owe(handle)
             }
         }
+        sweepO2IB()
         for index in 0..<pendings.slotCount {
             guard let handle = pendings.handle(at: index), let pending = pendings[handle],
                 now - pending.sentAt > configuration.responseTimeout
@@ -222,6 +231,6 @@ extension LNetCore {
             counters.responseTimeouts &+= 1
             failPending(handle, LNetErrno.timedOut)
         }
-        if links.count > 0 || pendings.count > 0 { armSweep() }
+        if connectionCount > 0 || pendings.count > 0 { armSweep() }
     }
 }

@@ -5,7 +5,7 @@ public import WireFormat
 /// One node's LNet: match entries, messages, credits, peers and their connections. A value.
 ///
 /// The shell passes bytes and time in and carries `actions` out. The user attaches entries, sends,
-/// and takes `events`. One TCP interface; see the article for what a message costs.
+/// and takes `events`. Interfaces over TCP and RDMA; see the article for what a message costs.
 public struct LNetCore: Sendable {
     public let configuration: LNetConfiguration
     public internal(set) var counters = LNetCounters()
@@ -14,7 +14,6 @@ public struct LNetCore: Sendable {
     /// For the user; take them after every call.
     public var events = Outbox<LNetEvent>()
 
-    let identity: SockLNDIdentity
     let interfaceCookie: UInt64
     var now = Ticks.zero
     var matches = MatchTable()
@@ -23,9 +22,10 @@ public struct LNetCore: Sendable {
     var pendings = SlotTable<Pending>()
     var peers = PeerTable()
     var links = SlotTable<Link>()
-    var interfaceCredits: Int
-    /// Peers with messages that wait for interface credits, in order.
-    var interfaceWaiters = Outbox<SlotHandle>()
+    var o2ibLinks = SlotTable<O2IBLink>()
+    var bulks = SlotTable<O2IBBulk>()
+    /// The node's own, in the order of the configuration.
+    var interfaces: [NetworkInterface]
     var arena: [UInt8] = []
     var lazy: [LazyMessage] = []
     var lazyBytes = 0
@@ -39,26 +39,36 @@ public struct LNetCore: Sendable {
 
     enum TimerKey: Sendable {
         case handshake(link: SlotHandle)
+        case o2ibHandshake(link: SlotHandle)
         case retry(peer: SlotHandle)
         case ping(pending: SlotHandle)
     }
 
     public init(_ configuration: LNetConfiguration) {
-        precondition(configuration.nid.type == .tcp, "the interface is a TCP one")
+        interfaces = ([configuration.nid] + configuration.otherNIDs).map {
+            NetworkInterface(nid: $0, credits: configuration.credits)
+        }
+        precondition(
+            interfaces.allSatisfy { $0.nid.type == .tcp || $0.nid.type == .o2ib },
+            "interfaces are TCP or RDMA ones")
+        precondition(
+            Set(interfaces.map(\.nid.network)).count == interfaces.count,
+            "a node has one interface on a network")
         precondition(
             (1...65535).contains(configuration.peerCredits) && configuration.credits > 0,
             "credits are positive")
         self.configuration = configuration
-        identity = SockLNDIdentity(
-            process: ProcessID(nid: configuration.nid), incarnation: configuration.incarnation)
         var random = SplitMix64(seed: configuration.seed ^ configuration.incarnation)
         interfaceCookie = random.next()
-        interfaceCredits = configuration.credits
     }
 
     public var nid: NID { configuration.nid }
     public var peerCount: Int { peers.count }
-    public var connectionCount: Int { links.count }
+    public var connectionCount: Int { links.count + o2ibLinks.count }
+    /// All of the node's NIDs; the first is the one it is named by.
+    public var nids: [NID] { interfaces.map(\.nid) }
+    /// Bulk payloads under way over RDMA.
+    public var bulkCount: Int { bulks.count }
     public var attachedCount: Int { matches.count }
     /// PUTs and GETs whose ACK or REPLY is awaited.
     public var pendingCount: Int { pendings.count }
@@ -77,6 +87,7 @@ public struct LNetCore: Sendable {
         precondition(md.threshold.map { $0 > 0 } ?? true, "a threshold is positive")
         var length = 0
         var buffer: SlotHandle?
+        var slot: BulkSlot?
         switch md.memory {
         case .events(let lengthMax):
             precondition(!md.options.contains(.get), "a GET is served from a buffer")
@@ -84,13 +95,16 @@ public struct LNetCore: Sendable {
         case .buffer(let bytes):
             length = bytes.count
             buffer = buffers.insert(bytes)
+        case .registered(let memory):
+            length = Int(memory.byteCount)
+            slot = memory
         }
         let handle = matches.attach(
             MatchEntry(
                 portal: portal, process: process, matchBits: matchBits, ignoreBits: ignoreBits,
                 options: md.options, threshold: md.threshold ?? -1,
                 unlinkWhenExhausted: unlinkWhenExhausted, length: length, buffer: buffer,
-                cookie: cookie))
+                slot: slot, cookie: cookie))
         if !lazy.isEmpty { deliverLazy(portal, to: handle) }
         return MEHandle(handle)
     }
@@ -189,6 +203,10 @@ extension LNetCore {
                 links.update(handle) {
                     $0.assembly.capacity + $0.conversation.output.byteCount
                 } ?? 0
+        }
+        for index in 0..<o2ibLinks.slotCount {
+            guard let handle = o2ibLinks.handle(at: index) else { continue }
+            total += o2ibLinks.update(handle) { $0.conversation.heldBytes } ?? 0
         }
         return total
     }

@@ -1,5 +1,5 @@
 public import LNDCore
-import WireFormat
+public import WireFormat
 
 /// What a node has done and seen: `struct lnet_counters_common` and what `lnetctl stats` adds.
 public struct LNetCounters: Sendable {
@@ -47,6 +47,9 @@ public struct LNetCounters: Sendable {
     public internal(set) var responseTimeouts: UInt64 = 0
     private var drops = InlineArray<5, UInt64>(repeating: 0)
     private var faults = InlineArray<32, UInt64>(repeating: 0)
+    private var o2ibFaults = InlineArray<40, UInt64>(repeating: 0)
+    private var rejectsSent = InlineArray<10, UInt64>(repeating: 0)
+    private var rejectsReceived = InlineArray<10, UInt64>(repeating: 0)
 
     public init() {}
 
@@ -63,10 +66,34 @@ public struct LNetCounters: Sendable {
             default: $0 &+ self[$1]
             }
         }
+            &+ O2IBLNDFault.allCases.reduce(0) {
+                switch $1 {
+                case .lostRace, .rejected, .replaced: $0
+                default: $0 &+ self[$1]
+                }
+            }
     }
 
     public subscript(_ drop: Drop) -> UInt64 { drops[drop.rawValue] }
     public subscript(_ fault: SockLNDFault) -> UInt64 { faults[Int(fault.rawValue)] }
+
+    public subscript(_ fault: O2IBLNDFault) -> UInt64 { o2ibFaults[Int(fault.rawValue)] }
+    /// Requests to connect over RDMA that we rejected, by the protocol's reason.
+    public func rejected(_ reason: O2IBLNDReject.Reason) -> UInt64 {
+        rejectsSent[Int(reason.rawValue)]
+    }
+    /// Requests of ours that peers rejected, by the protocol's reason.
+    public func rejectedByPeers(_ reason: O2IBLNDReject.Reason) -> UInt64 {
+        rejectsReceived[Int(reason.rawValue)]
+    }
+
+    mutating func count(_ fault: O2IBLNDFault) { o2ibFaults[Int(fault.rawValue)] &+= 1 }
+    mutating func countRejected(_ reason: O2IBLNDReject.Reason) {
+        rejectsSent[Int(reason.rawValue)] &+= 1
+    }
+    mutating func countRejectedByPeer(_ reason: O2IBLNDReject.Reason) {
+        rejectsReceived[Int(reason.rawValue)] &+= 1
+    }
 
     mutating func count(_ drop: Drop, length: UInt32 = 0) {
         drops[drop.rawValue] &+= 1

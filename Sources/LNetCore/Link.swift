@@ -46,6 +46,9 @@ struct Receiving: Sendable, BitwiseCopyable {
     var accepted: Int
     /// Bytes of the payload seen so far.
     var seen = 0
+    /// Registered memory that it goes to, and where in it; nil for other memory.
+    var slot: BulkSlot?
+    var slotOffset = 0
 }
 
 /// A PUT that awaits its ACK, a GET or ping that awaits its REPLY.
@@ -65,6 +68,8 @@ struct Pending: Sendable, BitwiseCopyable {
     /// The longest REPLY that fits.
     var length: Int
     var buffer: SlotHandle?
+    /// A sink in registered memory.
+    var slot: BulkSlot?
     var sentAt: Ticks
     /// A REPLY is arriving.
     var isArriving = false

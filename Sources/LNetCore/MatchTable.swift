@@ -14,8 +14,10 @@ struct MatchEntry: Sendable, BitwiseCopyable {
     /// Bytes of the buffer, or the longest payload handed over with an event.
     var length: Int
     var localOffset = 0
-    /// In the core's buffer table; nil for memory of events.
+    /// In the core's buffer table; nil for other memory.
     var buffer: SlotHandle?
+    /// Registered memory; nil for other memory.
+    var slot: BulkSlot?
     var cookie: UInt64
     /// False once it no longer matches; the slot lives on while a buffer is to be fetched.
     var isLinked = true
@@ -29,6 +31,7 @@ struct Match: Sendable, BitwiseCopyable {
     var entry: SlotHandle
     var cookie: UInt64
     var buffer: SlotHandle?
+    var slot: BulkSlot?
     var offset: Int
     var mlength: Int
     var unlinked: Bool
@@ -154,7 +157,7 @@ struct MatchTable: Sendable {
     ) -> Outcome {
         let start: Int
         let available: Int
-        if entry.buffer == nil {
+        if entry.buffer == nil, entry.slot == nil {
             start = Int(offset)
             available = entry.length
         } else {
@@ -169,13 +172,14 @@ struct MatchTable: Sendable {
         let threshold = entry.threshold > 0 ? entry.threshold - 1 : entry.threshold
         entries.update(handle) {
             $0.threshold = threshold
-            if entry.buffer != nil { $0.localOffset = start + mlength }
+            if entry.buffer != nil || entry.slot != nil { $0.localOffset = start + mlength }
         }
         let unlinked = threshold == 0 && entry.unlinkWhenExhausted
         if unlinked { unlink(handle) }
         return .match(
             Match(
-                entry: handle, cookie: entry.cookie, buffer: entry.buffer, offset: start,
+                entry: handle, cookie: entry.cookie, buffer: entry.buffer, slot: entry.slot,
+                offset: start,
                 mlength: mlength, unlinked: unlinked,
                 sendsAck: !entry.options.contains(.ackDisable)))
     }

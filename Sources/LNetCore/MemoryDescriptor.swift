@@ -1,3 +1,5 @@
+public import Primitives
+
 /// The memory behind a match entry, and what may be done with it. C name: `struct lnet_md`.
 public struct MemoryDescriptor: Sendable {
     /// Where bytes come from and go to.
@@ -6,6 +8,10 @@ public struct MemoryDescriptor: Sendable {
         case events(lengthMax: Int = 1 << 20)
         /// One buffer, owned by the core until `takeBuffer`: sink of PUTs and source of GETs.
         case buffer([UInt8])
+        /// Registered memory of the user's: bulk goes straight between it and the wire. Filled once
+        /// the shell has carried out the actions that came before the event. A source of GETs over
+        /// RDMA only.
+        case registered(BulkSlot)
     }
 
     /// LNET_MD_*.

@@ -5,6 +5,8 @@ import WireFormat
 /// A node we talk to, or that talks to us: its connections, credits and what waits for them.
 struct Peer: Sendable {
     let process: ProcessID
+    /// Index of our interface on its network; -1 where there is none.
+    var interface = -1
     /// The user holds a `PeerRef`: the entry stays when its connections go.
     var isPinned = false
     /// This node itself: messages go through the loopback queue.
@@ -28,6 +30,11 @@ struct Peer: Sendable {
     var retryArmed = false
     /// Attempts answered with NONE in a row.
     var refusals = 0
+    /// What the peer told when it rejected us, over RDMA: its incarnation, and what it can agree to.
+    var rejectedIncarnation: UInt64 = 0
+    var agreeable: O2IBLNDParameters?
+    /// Its requests that we rejected in a row because we were connecting, too.
+    var races = 0
     /// The next peer in its bucket of the table.
     var next: UInt64 = 0
 
@@ -83,4 +90,6 @@ struct WaitingMessage: Sendable {
     var header: LNetHeader
     var payload: [UInt8]
     var range: Range<Int>
+    /// Registered memory that holds the payload instead, at `range`.
+    var slot: BulkSlot?
 }

@@ -40,6 +40,8 @@ public final class ClientFleet: @unchecked Sendable {
         public var loopCount = 1
         /// The processor that the loop's thread is pinned to.
         public var cpu: Int?
+        /// Further interfaces of the nodes that have one of these NIDs first.
+        public var otherNIDs: [NID: [NID]] = [:]
         /// Accept connections, as the push that a target is up again needs.
         public var listens = true
         /// What lives on the loop and drives the nodes.
@@ -81,12 +83,14 @@ public final class ClientFleet: @unchecked Sendable {
         made.reserveCapacity(nodes.count)
         for (index, node) in nodes.enumerated() {
             var (lnet, client) = node
-            guard lnet.nid.type == .tcp else { throw .notTCP(lnet.nid) }
+            for nid in [lnet.nid] + lnet.otherNIDs {
+                guard nid.isServable else { throw .notServable(nid) }
+            }
             lnet.incarnation = realtime + UInt64(index)
             client.wallSeconds = realtime / 1_000_000_000
             made.append(ClientNode(lnet: lnet, client: client))
         }
-        reactor = Reactor(
+        reactor = try Reactor(
             FleetNodes(made, options: options, mail: mail, completions: completions, loop: loop),
             on: loop)
         guard options.listens else { return }
@@ -105,10 +109,11 @@ public final class ClientFleet: @unchecked Sendable {
         let targets = cluster.clientTargets
         var nodes: [(LNetConfiguration, ClientConfiguration)] = []
         for nid in nids {
-            guard nid.type == .tcp else { throw .notTCP(nid) }
-            let lnet = LNetConfiguration(
+            guard nid.isServable else { throw .notServable(nid) }
+            var lnet = LNetConfiguration(
                 nid: nid, incarnation: realtime, acceptPort: cluster.acceptPort,
                 privilegedPorts: cluster.privilegedPorts, seed: random.next())
+            lnet.otherNIDs = options.otherNIDs[nid] ?? []
             // At most 24 + 1 + 13 bytes.
             var client = ClientConfiguration(
                 uuid: "\(nid)-\(String(realtime, radix: 36))", targets: targets,
@@ -123,7 +128,7 @@ public final class ClientFleet: @unchecked Sendable {
     public convenience init(
         pingingFrom nid: NID, acceptPort: UInt16 = 988, privilegedPorts: Bool? = nil
     ) throws(RuntimeError) {
-        guard nid.type == .tcp else { throw .notTCP(nid) }
+        guard nid.isServable else { throw .notServable(nid) }
         let nobody = ClusterDescription.Target(name: "none", kind: .mds, index: 0, nids: [nid])
         var options = Options()
         options.listens = false

@@ -1,5 +1,6 @@
 import LNetCore
 import Primitives
+import VerbsTransport
 import WireFormat
 
 /// The nodes of a reactor that something happened to since they were stepped last.
@@ -70,6 +71,18 @@ protocol NodeSet: ~Copyable {
 
     /// What to do about the sockets; asked once per turn.
     var wish: ReactorWish { get }
+
+    /// Whether every connection shall break now, as a fault of the network would break it: queue
+    /// pairs and sockets. Asked once per turn, and true once per fault.
+    mutating func takeFault() -> Bool
+
+    /// How RDMA is used, where it is.
+    var verbsOptions: VerbsTransport.Options { get }
+}
+
+extension NodeSet where Self: ~Copyable {
+    mutating func takeFault() -> Bool { false }
+    var verbsOptions: VerbsTransport.Options { VerbsTransport.Options() }
 }
 
 /// What a set of nodes wants of its sockets.

@@ -2,6 +2,7 @@ import EventLoop
 import LNetCore
 import Primitives
 import TCPTransport
+import VerbsTransport
 import WireFormat
 
 /// Nodes and their sockets on one loop: moves bytes and time into LNet cores, carries actions out.
@@ -9,39 +10,90 @@ import WireFormat
 /// The transport stands beside the rest, so that its events can change the rest.
 struct Reactor<Nodes: NodeSet & ~Copyable>: ~Copyable, EventHandler {
     var transport: TCPTransport
+    /// There where a node has an interface over RDMA.
+    var verbs: VerbsTransport?
     var core: ReactorCore<Nodes>
 
-    init(_ nodes: consuming Nodes, on loop: EventLoop) {
+    init(_ nodes: consuming Nodes, on loop: EventLoop) throws(RuntimeError) {
+        verbs = try Self.openVerbs(nodes, loop)
         transport = TCPTransport(on: loop)
         core = ReactorCore(nodes, loop: loop)
     }
 
-    /// Listens on the node's own address.
+    private static func openVerbs(
+        _ nodes: borrowing Nodes, _ loop: EventLoop
+    ) throws(RuntimeError) -> VerbsTransport? {
+        let wantsRDMA = (0..<nodes.nodeCount).contains { node in
+            nodes[lnet: node].nids.contains { $0.type == .o2ib }
+        }
+        guard wantsRDMA else { return nil }
+        do throws(FabricError) {
+            return try VerbsTransport(on: loop, options: nodes.verbsOptions)
+        } catch {
+            throw .system(error)
+        }
+    }
+
+    /// Listens on all of the node's own addresses.
     mutating func listen(_ node: Int) throws(RuntimeError) {
         let configuration = core.nodes[lnet: node].configuration
-        do {
-            let listener = try transport.listen(
-                address: configuration.nid.address, port: configuration.acceptPort,
-                tag: UInt32(node))
-            core.listeners.append(listener)
-        } catch {
-            throw RuntimeError(
-                listening: error, nid: configuration.nid, port: configuration.acceptPort)
+        for (index, nid) in core.nodes[lnet: node].nids.enumerated() {
+            // The tag says which node's listener it is, and on which of its interfaces.
+            let tag = UInt32(node) | UInt32(index) << 24
+            let isRDMA = nid.type == .o2ib
+            let port = isRDMA ? configuration.servicePort : configuration.acceptPort
+            do throws(FabricError) {
+                if isRDMA {
+                    if let listener = try verbs?.listen(
+                        address: nid.address, port: port, tag: tag)
+                    {
+                        core.verbsListeners.append(listener)
+                    }
+                } else {
+                    core.listeners.append(
+                        try transport.listen(address: nid.address, port: port, tag: tag))
+                }
+            } catch {
+                throw RuntimeError(listening: error, nid: nid, port: port)
+            }
         }
     }
 
     /// Listens as soon as whoever uses the address now lets go of it.
     mutating func listenWhenFree(_ node: Int) { core.waitingToListen.append(node) }
 
+    /// Breaks every connection as a fault of the network would: both ends hear of it.
+    mutating func breakConnections() {
+        verbs?.breakAllPairs()
+        for handle in core.wiring.links.handles {
+            guard let link = core.wiring.links[handle] else { continue }
+            transport.abort(link.connection)
+            // ECONNRESET
+            core.closed(link.connection, word: handle.rawValue, errno: 104, on: &transport)
+        }
+    }
+
     /// Closes every socket: the loop has ended, and peers shall know.
-    mutating func close(on loop: EventLoop) { transport = TCPTransport(on: loop) }
+    mutating func close(on loop: EventLoop) {
+        transport = TCPTransport(on: loop)
+        verbs = nil
+    }
 
     mutating func ready(_ token: UInt64, _ readiness: Readiness, on loop: EventLoop) {
-        transport.ready(token, readiness, handler: &core)
+        if token >> 56 == UInt64(transport.source) {
+            transport.ready(token, readiness, handler: &core)
+        } else {
+            verbs?.ready(token, readiness, handler: &core)
+        }
+    }
+
+    mutating func willSleep(on loop: EventLoop) -> Bool {
+        verbs?.willSleep(handler: &core) ?? true
     }
 
     mutating func turn(on loop: EventLoop) -> Ticks {
         transport.turn(handler: &core)
+        verbs?.turn(handler: &core)
         let moment = Moment(now: loop.now, wall: .now)
         core.nodes.attend(moment, &core.dirty)
         while let node = core.timers.popDue(now: moment.now) {
@@ -49,17 +101,19 @@ struct Reactor<Nodes: NodeSet & ~Copyable>: ~Copyable, EventHandler {
             core.dirty.mark(node)
         }
         if core.nodes.wish == .drain { stopListening() }
+        if core.nodes.takeFault() { breakConnections() }
         let batch = core.dirty.take()
         for node in batch {
             core.nodes.step(node, moment, &core.dirty)
-            core.carryOut(node, &transport)
+            core.carryOut(node, &transport, &verbs)
             core.arm(node)
         }
         core.dirty.recycle(batch)
-        core.nodes.conclude(moment, isFlushed: core.wiring.blockedCount == 0)
+        core.nodes.conclude(moment, isFlushed: core.isFlushed)
         if !core.waitingToListen.isEmpty { retryListening(moment.now) }
         if !core.dirty.isEmpty { return .zero }
         var next = min(transport.nextDeadline, core.nodes.nextAttendance)
+        if let deadline = verbs?.nextDeadline { next = min(next, deadline) }
         if let timer = core.timers.nextDeadline { next = min(next, timer) }
         if !core.waitingToListen.isEmpty { next = min(next, core.nextListen) }
         return next
@@ -68,6 +122,8 @@ struct Reactor<Nodes: NodeSet & ~Copyable>: ~Copyable, EventHandler {
     private mutating func stopListening() {
         for listener in core.listeners { transport.close(listener) }
         core.listeners.removeAll()
+        for listener in core.verbsListeners { verbs?.close(listener) }
+        core.verbsListeners.removeAll()
         core.waitingToListen.removeAll()
     }
 
@@ -84,25 +140,25 @@ struct Reactor<Nodes: NodeSet & ~Copyable>: ~Copyable, EventHandler {
 
 /// What a reactor has beside its transport: nodes, the table of connections, timers.
 struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
-    /// A connection: whose it is, what its node calls it, and its socket.
-    struct Link: BitwiseCopyable {
-        var node: Int
-        var key: UInt64
-        var connection: ConnectionRef
-        /// Output waits until the kernel has room.
-        var isBlocked = false
-    }
-
     var nodes: Nodes
     var dirty: DirtyNodes
     var timers = TimerQueue<Int>()
     /// The earliest timer set for each node: a later one need not be set beside it.
     var armed: [Ticks]
     var listeners: [ListenerID] = []
+    var verbsListeners: [VerbsListenerID] = []
     var waitingToListen: [Int] = []
     var nextListen = Ticks.zero
-    var wiring: Wiring
-    private let loop: EventLoop
+    var wiring: Wiring<ConnectionRef>
+    var rdma: Wiring<VerbsRef>
+    /// Whose registered memory the transport is asked for, while it has none.
+    var reservations = SlotTable<Reservation>()
+    let loop: EventLoop
+
+    struct Reservation: BitwiseCopyable {
+        var node: Int
+        var request: UInt64
+    }
 
     init(_ nodes: consuming Nodes, loop: EventLoop) {
         let count = nodes.nodeCount
@@ -111,67 +167,35 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
         dirty = DirtyNodes(nodeCount: count)
         armed = Array(repeating: .distantFuture, count: count)
         wiring = Wiring(nodeCount: count)
+        rdma = Wiring(nodeCount: count)
         for node in 0..<count { dirty.mark(node) }
     }
 
-    /// Connections by user word and by node and key.
-    struct Wiring {
-        var links = SlotTable<Link>()
-        /// Links whose output waits until the kernel has room.
-        private(set) var blockedCount = 0
-        /// By node, by the key's index: a key is a slot handle, whose low half is a small number.
-        private var places: [[SlotHandle?]]
-
-        init(nodeCount: Int) { places = Array(repeating: [], count: nodeCount) }
-
-        mutating func insert(_ link: Link) -> SlotHandle {
-            let handle = links.insert(link)
-            let index = Int(SlotHandle(rawValue: link.key).index)
-            while places[link.node].count <= index { places[link.node].append(nil) }
-            places[link.node][index] = handle
-            return handle
-        }
-
-        func find(_ node: Int, _ key: UInt64) -> SlotHandle? {
-            let index = Int(SlotHandle(rawValue: key).index)
-            guard index < places[node].count, let handle = places[node][index],
-                let link = links[handle], link.key == key
-            else { return nil }
-            return handle
-        }
-
-        mutating func setBlocked(_ handle: SlotHandle, _ isBlocked: Bool) {
-            let changed = links.update(handle) { link in
-                defer { link.isBlocked = isBlocked }
-                return link.isBlocked != isBlocked
-            }
-            if changed == true { blockedCount += isBlocked ? 1 : -1 }
-        }
-
-        mutating func remove(_ handle: SlotHandle) {
-            guard let link = links.remove(handle) else { return }
-            if link.isBlocked { blockedCount -= 1 }
-            let index = Int(SlotHandle(rawValue: link.key).index)
-            if places[link.node][index] == handle { places[link.node][index] = nil }
-        }
-    }
-
     /// Carries out what the node's LNet wants of its sockets.
-    mutating func carryOut(_ node: Int, _ transport: inout TCPTransport) {
-        Self.carryOut(&nodes[lnet: node], node, &wiring, &transport)
+    mutating func carryOut(
+        _ node: Int, _ transport: inout TCPTransport, _ verbs: inout VerbsTransport?
+    ) {
+        Self.carryOut(
+            &nodes[lnet: node], node, &wiring, &transport, &rdma, &reservations, &verbs,
+            now: loop.now)
         // What went out may have failed or freed something: then the node has to know.
         if !nodes[lnet: node].events.isEmpty { dirty.mark(node) }
     }
 
     private static func carryOut(
-        _ lnet: inout LNetCore, _ node: Int, _ wiring: inout Wiring,
-        _ transport: inout TCPTransport
+        _ lnet: inout LNetCore, _ node: Int, _ wiring: inout Wiring<ConnectionRef>,
+        _ transport: inout TCPTransport, _ rdma: inout Wiring<VerbsRef>,
+        _ reservations: inout SlotTable<Reservation>, _ verbs: inout VerbsTransport?, now: Ticks
     ) {
         while let action = lnet.actions.popFirst() {
             switch action {
+            case .o2ib(let action):
+                if verbs != nil {
+                    carryOut(action, &lnet, node, &rdma, &reservations, &verbs!, now: now)
+                }
             case .connect(let key, let from, let to, let port, let privileged):
                 let handle = wiring.insert(
-                    Link(node: node, key: key, connection: ConnectionRef(rawValue: 0)))
+                    .init(node: node, key: key, connection: ConnectionRef(rawValue: 0)))
                 let connection = transport.connect(
                     id: handle.rawValue, from: from, to: to, port: port, privileged: privileged)
                 wiring.links.update(handle) { $0.connection = connection }
@@ -189,7 +213,7 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
     }
 
     private static func send(
-        _ lnet: inout LNetCore, _ handle: SlotHandle, _ wiring: inout Wiring,
+        _ lnet: inout LNetCore, _ handle: SlotHandle, _ wiring: inout Wiring<ConnectionRef>,
         _ transport: inout TCPTransport
     ) {
         guard let link = wiring.links[handle], transport.canSend(link.connection) else { return }
@@ -208,16 +232,28 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
         }
     }
 
+    /// Whose listener a tag names, and on which interface.
+    func listener(_ tag: UInt32) -> (node: Int, own: NID) {
+        let node = Int(tag & 0xff_ffff)
+        return (node, nodes[lnet: node].nids[Int(tag >> 24)])
+    }
+
+    /// No output waits for room.
+    var isFlushed: Bool { wiring.blockedCount == 0 && rdma.blockedCount == 0 }
+
     // MARK: TCPTransportHandler
 
     mutating func accepted(
         _ accepted: AcceptedConnection, on transport: inout TCPTransport
     ) -> UInt64? {
-        let node = Int(accepted.listenerTag)
+        let (node, own) = listener(accepted.listenerTag)
         let key = nodes[lnet: node].accepted(
-            remoteAddress: accepted.peer.address, remotePort: accepted.peer.port, now: loop.now)
+            remoteAddress: accepted.peer.address, remotePort: accepted.peer.port, on: own,
+            now: loop.now)
         dirty.mark(node)
-        return wiring.insert(Link(node: node, key: key, connection: accepted.connection)).rawValue
+        return wiring.insert(
+            .init(node: node, key: key, connection: accepted.connection)
+        ).rawValue
     }
 
     mutating func established(

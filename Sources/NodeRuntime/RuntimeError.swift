@@ -8,10 +8,12 @@ public enum RuntimeError: Error, Sendable {
     case addressInUse(NID, port: UInt16)
     /// No interface of this machine has the NID's address.
     case notOurAddress(NID)
+    /// No RDMA device has the NID's address.
+    case noDevice(NID)
     /// Ports below 1024 are for privileged users.
     case privilegedPort(NID, port: UInt16)
-    /// The interface of a node here is reached over TCP.
-    case notTCP(NID)
+    /// The interfaces of a node here are reached over TCP or RDMA.
+    case notServable(NID)
     case store(StoreError)
     /// The server does not start on what it found in its store.
     case startRefused(String)
@@ -24,6 +26,7 @@ public enum RuntimeError: Error, Sendable {
         switch error.errno {
         case 98: self = .addressInUse(nid, port: port)
         case 99: self = .notOurAddress(nid)
+        case 19 where nid.type == .o2ib: self = .noDevice(nid)
         case 13, 1: self = .privilegedPort(nid, port: port)
         default: self = .system(error)
         }
@@ -38,15 +41,23 @@ extension RuntimeError: CustomStringConvertible {
                 + "another NID or accept port"
         case .notOurAddress(let nid):
             "\(nid) is no address of this machine: add it to an interface, or name one that is"
+        case .noDevice(let nid):
+            "no RDMA device has the address of \(nid): see sluice fabric, or name a NID on tcp"
         case .privilegedPort(let nid, let port):
             "listening on \(nid) port \(port) is not permitted: choose an accept port above 1023, "
                 + "or run with CAP_NET_BIND_SERVICE"
-        case .notTCP(let nid):
-            "\(nid) is on no TCP network: name a NID such as 127.0.1.7@tcp"
+        case .notServable(let nid):
+            "\(nid) is on no TCP or RDMA network: name a NID such as 127.0.1.7@tcp or "
+                + "192.0.2.7@o2ib"
         case .store(let error): error.description
         case .startRefused(let reason): reason
         case .unknownTarget(let name): "the cluster has no target \(name): name one of its targets"
         case .system(let error): error.description
         }
     }
+}
+
+extension NID {
+    /// A node here may have it.
+    var isServable: Bool { type == .tcp || type == .o2ib }
 }

@@ -49,7 +49,7 @@ public final class ServerProcess: @unchecked Sendable {
             cluster: ClusterDescription, target name: String, nid: NID, storeDirectory: String
         ) throws(RuntimeError) {
             guard let target = cluster.target(named: name) else { throw .unknownTarget(name) }
-            guard nid.type == .tcp else { throw .notTCP(nid) }
+            guard nid.isServable else { throw .notServable(nid) }
             let seed = Host.realtimeNanoseconds
             var configuration = ServerConfiguration(
                 targetName: name, kind: target.kind, targetIndex: target.index,
@@ -78,8 +78,8 @@ public final class ServerProcess: @unchecked Sendable {
     /// The incarnation of the node's LNet is set to the time of day.
     public init(_ options: Options) throws(RuntimeError) {
         var options = options
-        guard options.configuration.lnet.nid.type == .tcp else {
-            throw .notTCP(options.configuration.lnet.nid)
+        for nid in [options.configuration.lnet.nid] + options.configuration.lnet.otherNIDs {
+            guard nid.isServable else { throw .notServable(nid) }
         }
         SignalWatch.ignorePipe()
         if options.loopCount > Host.cpuCount { options.spin = .zero }
@@ -93,7 +93,7 @@ public final class ServerProcess: @unchecked Sendable {
         mail = Mailbox(for: loop)
         self.options = options
         let node = ServerNode(options.configuration, instance: realtime / 1_000_000)
-        reactor = Reactor(ServerNodes(node, options: options, mail: mail, loop: loop), on: loop)
+        reactor = try Reactor(ServerNodes(node, options: options, mail: mail, loop: loop), on: loop)
         if options.isStandby {
             do {
                 try reactor.listen(0)

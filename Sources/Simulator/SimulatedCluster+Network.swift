@@ -93,6 +93,9 @@ extension SimulatedCluster {
         let node = nodes[index]
         while let action = node.withLNet({ $0.actions.popFirst() }) ?? nil {
             switch action {
+            case .o2ib:
+                // The simulated network is a TCP one.
+                break
             case .connect(let key, let from, let to, _, _):
                 let other = byAddress[to] ?? index
                 let link = network.links.insert(

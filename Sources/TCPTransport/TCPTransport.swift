@@ -70,7 +70,7 @@ public struct TCPTransport: ~Copyable {
 
     public internal(set) var counters = Counters()
     let loop: EventLoop
-    let source: UInt8
+    public let source: UInt8
     let options: Options
     var sockets = SlotTable<Socket>()
     /// Connections that were lost while no event could say so.

@@ -87,6 +87,7 @@ private struct Bench {
         while let event = core.events.popFirst() { events.append(event) }
         while let action = core.actions.popFirst() {
             switch action {
+            case .o2ib: preconditionFailure("this node is on TCP")
             case .close(let key): closed.insert(key)
             case .flush(let key): core.withOutput(key) { $0.byteCount }
             case .connect: break

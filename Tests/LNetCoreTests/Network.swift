@@ -105,6 +105,7 @@ struct Network {
         while let action = nodes[node].actions.popFirst() {
             didAct = true
             switch action {
+            case .o2ib: preconditionFailure("these nodes are on TCP")
             case .connect(let key, let from, let to, let port, _):
                 precondition(from == Self.nid(node).address && port == 9880)
                 connects += 1
