@@ -8,6 +8,11 @@ struct PairIndex {
         var handle: UInt64 = 0
     }
 
+    /// Two devices may number their pairs alike; a number has 24 bits.
+    static func key(_ number: UInt32, _ device: Int) -> UInt32 {
+        number & 0xff_ffff | UInt32(truncatingIfNeeded: device) << 24
+    }
+
     private var entries = [Entry](repeating: Entry(), count: 64)
     private var count = 0
 

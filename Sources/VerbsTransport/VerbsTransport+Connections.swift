@@ -210,7 +210,7 @@ extension VerbsTransport {
     /// Takes a connection whose queue pair is gone out of the tables.
     mutating func forgetPair(_ pair: VerbsPair, _ handle: SlotHandle) {
         guard pair.number != 0, pair.device >= 0 else { return }
-        index.remove(pair.number)
+        index.remove(PairIndex.key(pair.number, pair.device))
         guard let device = devices[pair.device] else { return }
         device.pairCount -= 1
         for place in 0..<works.slotCount {

@@ -105,9 +105,9 @@ extension VerbsTransport {
         for index in 0..<Int(count) {
             let completion = completions[index]
             if completion.id & VerbsDevice.receiveBit != 0 {
-                receive(completion, device, &handler)
+                receive(completion, place, device, &handler)
             } else {
-                retire(completion, device, &handler)
+                retire(completion, place, device, &handler)
             }
         }
         if !reposts.isEmpty { repost(device) }
@@ -125,13 +125,14 @@ extension VerbsTransport {
     }
 
     private mutating func receive<Handler: VerbsTransportHandler & ~Copyable>(
-        _ completion: fabric_wc, _ device: VerbsDevice, _ handler: inout Handler
+        _ completion: fabric_wc, _ place: Int, _ device: VerbsDevice,
+        _ handler: inout Handler
     ) {
         let buffer = Int32(truncatingIfNeeded: completion.id & 0x7fff_ffff)
         defer { reposts.append(buffer) }
-        guard let handle = index.find(completion.pair_number), let pair = pairs[handle] else {
-            return
-        }
+        guard let handle = index.find(PairIndex.key(completion.pair_number, place)),
+            let pair = pairs[handle]
+        else { return }
         guard completion.status == UInt8(FABRIC_WC_SUCCESS) else {
             fail(handle, failure(completion.status))
             return
@@ -149,16 +150,17 @@ extension VerbsTransport {
     }
 
     private mutating func retire<Handler: VerbsTransportHandler & ~Copyable>(
-        _ completion: fabric_wc, _ device: VerbsDevice, _ handler: inout Handler
+        _ completion: fabric_wc, _ place: Int, _ device: VerbsDevice,
+        _ handler: inout Handler
     ) {
         guard completion.status == UInt8(FABRIC_WC_SUCCESS) else {
-            if let handle = index.find(completion.pair_number) {
+            if let handle = index.find(PairIndex.key(completion.pair_number, place)) {
                 fail(handle, failure(completion.status))
             }
             return
         }
-        let place = SlotHandle(rawValue: completion.id).index
-        guard let handle = works.handle(at: Int(place)),
+        let slot = SlotHandle(rawValue: completion.id).index
+        guard let handle = works.handle(at: Int(slot)),
             handle.rawValue & ~VerbsDevice.receiveBit == completion.id,
             let work = works.remove(handle)
         else { return }

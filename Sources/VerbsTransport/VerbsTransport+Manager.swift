@@ -145,7 +145,7 @@ extension VerbsTransport {
                 removeDevice(place, &handler)
             case FABRIC_DEVICE_PAIR_FATAL, FABRIC_DEVICE_PAIR_REQUEST_ERROR,
                 FABRIC_DEVICE_PAIR_ACCESS_ERROR:
-                if let handle = index.find(event.subject) {
+                if let handle = index.find(PairIndex.key(event.subject, place)) {
                     let isAccess = Int32(event.kind) == FABRIC_DEVICE_PAIR_ACCESS_ERROR
                     fail(
                         handle,

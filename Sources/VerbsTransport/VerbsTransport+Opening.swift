@@ -223,7 +223,7 @@ extension VerbsTransport {
         }
         try FabricError.check(status, "rdma_create_qp")
         device.pairCount += 1
-        index.insert(number, handle)
+        index.insert(PairIndex.key(number, place), handle)
         pairs.update(handle) {
             $0.device = place
             $0.number = number

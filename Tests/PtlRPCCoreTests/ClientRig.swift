@@ -124,6 +124,7 @@ struct ClientRig {
         while let action = nodes[node].actions.popFirst() {
             didAct = true
             switch action {
+            case .o2ib: preconditionFailure("these nodes are on TCP")
             case .connect(let key, let from, let to, _, _):
                 let target = nodes.indices.first { Self.nid($0).address == to }
                 guard let target, !refusing.contains(target), !refusing.contains(node) else {

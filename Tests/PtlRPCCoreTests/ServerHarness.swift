@@ -270,6 +270,7 @@ struct ServerHarness {
         while let action = withNode(node, { lnet, _ in lnet.actions.popFirst() }) {
             moved = true
             switch action {
+            case .o2ib: preconditionFailure("these nodes are on TCP")
             case .connect(let key, let from, let to, _, _):
                 let other = Int(to &- 0x7F00_0100)
                 guard (0...clients.count).contains(other) else {

@@ -1,3 +1,5 @@
+import Glibc
+import LNDCore
 import LNetCore
 import Primitives
 import Testing
@@ -71,7 +73,20 @@ extension Bed {
 
     func expect(_ isDone: @autoclosure () -> Bool, _ what: String) throws {
         let isDone = run(isDone)
-        try #require(isDone, "\(name): \(what); heard \(summary)")
+        try #require(isDone, "\(name): \(what); heard \(summary); counted \(faults)")
+    }
+
+    /// Why connections ended, by node.
+    private var faults: String {
+        (0..<2).map { node in
+            with(node) { lnet, _ in
+                let o2ib = O2IBLNDFault.allCases.filter { lnet.counters[$0] > 0 }
+                    .map { "\($0) \(lnet.counters[$0])" }
+                let sock = SockLNDFault.allCases.filter { lnet.counters[$0] > 0 }
+                    .map { "\($0) \(lnet.counters[$0])" }
+                return (o2ib + sock).joined(separator: ", ")
+            }
+        }.joined(separator: " | ")
     }
 
     private var summary: String {
@@ -96,14 +111,28 @@ extension Bed {
     }
 }
 
+/// Bytes to cut patterns from: made once, for an emulated machine runs these tests, too.
+private let patternSource: [UInt8] = {
+    var random = SplitMix64(seed: 1)
+    var writer = WireWriter(capacity: patternBytes)
+    while writer.count < patternBytes { writer.u64(random.next()) }
+    return writer.bytes
+}()
+private let patternBytes = (1 << 20) + 65_536
+
+/// `count` bytes, at most 1 MiB, other ones for every seed below 65,536.
 func pattern(_ count: Int, _ seed: UInt64) -> [UInt8] {
-    var random = SplitMix64(seed: seed)
-    var bytes: [UInt8] = []
-    bytes.reserveCapacity(count + 8)
-    while bytes.count < count {
-        let word = random.next()
-        for shift in 0..<8 { bytes.append(UInt8(truncatingIfNeeded: word >> (8 * shift))) }
+    let start = Int(seed &* 40_503 & 0xffff)
+    return Array(patternSource[start..<(start + count)])
+}
+
+/// Whether two runs of bytes are equal, faster than a debug build compares arrays.
+func same(_ a: [UInt8], _ b: [UInt8]) -> Bool {
+    guard a.count == b.count else { return false }
+    return unsafe a.withUnsafeBytes { a in
+        unsafe b.withUnsafeBytes { b in
+            // SAFETY: both views hold `a.count` bytes for the call.
+            unsafe a.isEmpty || memcmp(a.baseAddress!, b.baseAddress!, a.count) == 0
+        }
     }
-    bytes.removeLast(bytes.count - count)
-    return bytes
 }

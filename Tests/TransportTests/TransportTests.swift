@@ -33,14 +33,14 @@ enum Beds {
 }
 
 @Suite(.serialized) struct `A transport conforms` {
-    @Test(arguments: Conformance.allCases, [1, 2, 3] as [UInt64])
+    @Test(arguments: Conformance.chosen, [1, 2, 3] as [UInt64])
     func `in memory`(check: Conformance, seed: UInt64) throws {
         try check.run { memory, configure in
             ShuttleBed(seed: seed, memoryBytes: memory, configure: configure)
         }
     }
 
-    @Test(arguments: Conformance.allCases)
+    @Test(arguments: Conformance.chosen)
     func `over TCP`(check: Conformance) throws {
         try check.run { memory, configure in
             try LoopBed(Beds.tcp, name: "TCP", memoryBytes: memory, configure: configure)
@@ -50,7 +50,7 @@ enum Beds {
     @Test(
         .enabled(
             if: Beds.rxe != nil, "no RDMA device has 10.77.0.1 and .2: run in Tools/rxe-fabric"),
-        arguments: Conformance.allCases)
+        arguments: Conformance.chosen)
     func `over verbs`(check: Conformance) throws {
         try check.run { memory, configure in
             try LoopBed(Beds.rxe!, name: "verbs", memoryBytes: memory, configure: configure)
@@ -60,7 +60,7 @@ enum Beds {
     @Test(
         .enabled(
             if: Beds.siw != nil, "SLUICE_SIW_ADDRESSES names no two ends of siw: see the README"),
-        arguments: Conformance.allCases)
+        arguments: Conformance.chosen)
     func `over siw`(check: Conformance) throws {
         try check.run { memory, configure in
             try LoopBed(Beds.siw!, name: "siw", memoryBytes: memory, configure: configure)
