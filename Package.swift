@@ -162,6 +162,6 @@ let package = Package(
                 "WireFormat", "Primitives",
             ]),
         proof("HouseTests", []),
-        proof("SluiceTests", ["SluiceClient", "sluice"]),
+        proof("SluiceTests", ["SluiceClient", "sluice", "VerbsTransport"]),
     ]
 )

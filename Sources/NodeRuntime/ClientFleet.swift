@@ -226,6 +226,15 @@ public final class ClientFleet: @unchecked Sendable {
         }
     }
 
+    /// Shows what a node's LNet has counted, and its NIDs. Called on the loop's thread.
+    public func inspectNetwork(
+        _ node: Int, _ body: @escaping @Sendable (LNetCounters, [NID]) -> Void
+    ) { mail.post(.network(node: node, body)) }
+
+    /// Breaks every connection of all nodes, sockets and queue pairs, as a fault of the network
+    /// would. They connect again, and send again what was under way.
+    public func breakConnections() { mail.post(.breakConnections) }
+
     /// Runs `body` on the loop's thread with a node's file system client, to look at it.
     public func inspect(_ node: Int, _ body: @escaping @Sendable (ClientCore) -> Void) {
         mail.post(.inspect(node: node, body))
@@ -241,6 +250,8 @@ enum FleetMail: Sendable {
     case cancel(SlotHandle)
     case ping(node: Int, NID, TickInterval, @Sendable (Result<PingAnswer, PingFailure>) -> Void)
     case inspect(node: Int, @Sendable (ClientCore) -> Void)
+    case breakConnections
+    case network(node: Int, @Sendable (LNetCounters, [NID]) -> Void)
     case stop
 }
 

@@ -19,6 +19,7 @@ struct FleetNodes: ~Copyable, NodeSet {
     private var unmounts: [[@Sendable () -> Void]]
     private var pings: [[Ping]]
     private var commands = FleetCommands()
+    private var hasFault = false
 
     private struct Running: BitwiseCopyable {
         var handle: SlotHandle
@@ -64,7 +65,9 @@ struct FleetNodes: ~Copyable, NodeSet {
                 case .unmount(let node, let completion): unmounts[node].append(completion)
                 case .ping(let node, _, _, let completion):
                     pings[node].append(Ping(id: 0, completion: completion))
-                case .mount, .mountAll, .submit, .cancel, .inspect, .stop: break
+                case .mount, .mountAll, .submit, .cancel, .inspect, .breakConnections, .network,
+                    .stop:
+                    break
                 }
             }
             batch.removeAll()
@@ -90,6 +93,11 @@ struct FleetNodes: ~Copyable, NodeSet {
     }
 
     var wish: ReactorWish { .run }
+
+    mutating func takeFault() -> Bool {
+        defer { hasFault = false }
+        return hasFault
+    }
 
     var nextAttendance: Ticks { commands.nextTimer }
 
@@ -142,6 +150,10 @@ struct FleetNodes: ~Copyable, NodeSet {
             dirty.mark(node)
         case .inspect(let node, let body):
             body(nodes[node].core)
+        case .breakConnections:
+            hasFault = true
+        case .network(let node, let body):
+            body(nodes[node].lnet.counters, nodes[node].lnet.nids)
         case .stop:
             loop.stop()
         }

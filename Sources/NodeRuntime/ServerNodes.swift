@@ -26,6 +26,7 @@ struct ServerNodes: ~Copyable, NodeSet {
     /// Set once the node is done: from then on only what is left of its output goes out.
     private var drainUntil: Ticks?
     private(set) var exit: Result<ServerExit, RuntimeError>
+    private var hasFault = false
 
     /// How long a server that is done may still wait for its peers to take what it sent them.
     private static let drainTime = TickInterval.milliseconds(50)
@@ -77,6 +78,11 @@ struct ServerNodes: ~Copyable, NodeSet {
     subscript(lnet index: Int) -> LNetCore {
         get { node.lnet }
         _modify { yield &node.lnet }
+    }
+
+    mutating func takeFault() -> Bool {
+        defer { hasFault = false }
+        return hasFault
     }
 
     var wish: ReactorWish { drainUntil == nil ? .run : .drain }
@@ -132,6 +138,10 @@ struct ServerNodes: ~Copyable, NodeSet {
             } catch {
                 end(.failure(error))
             }
+        case .breakConnections:
+            hasFault = true
+        case .network(let body):
+            body(node.lnet.counters, node.lnet.nids)
         case .storeFailed(let error):
             end(.failure(.store(error)))
         case .stop(let start):

@@ -1,6 +1,6 @@
 import ClientCore
 import EventLoop
-import LNetCore
+public import LNetCore
 public import NodeCore
 public import Primitives
 public import Store
@@ -45,8 +45,11 @@ public final class ServerProcess: @unchecked Sendable {
         }
 
         /// A server of a cluster's target on the node `nid`.
+        ///
+        /// - Parameter otherNIDs: further interfaces of the node, each on a network of its own.
         public init(
-            cluster: ClusterDescription, target name: String, nid: NID, storeDirectory: String
+            cluster: ClusterDescription, target name: String, nid: NID, otherNIDs: [NID] = [],
+            storeDirectory: String
         ) throws(RuntimeError) {
             guard let target = cluster.target(named: name) else { throw .unknownTarget(name) }
             guard nid.isServable else { throw .notServable(nid) }
@@ -57,6 +60,7 @@ public final class ServerProcess: @unchecked Sendable {
                     nid: nid, incarnation: seed, acceptPort: cluster.acceptPort,
                     privilegedPorts: cluster.privilegedPorts, seed: seed),
                 seed: seed)
+            configuration.lnet.otherNIDs = otherNIDs
             if target.kind == .mds {
                 configuration.objectTargets = cluster.clientTargets.filter { $0.kind == .oss }
             }
@@ -183,6 +187,15 @@ public final class ServerProcess: @unchecked Sendable {
         }
     }
 
+    /// Breaks every connection of the node, sockets and queue pairs, as a fault of the network
+    /// would. Clients connect again, and send again what was under way.
+    public func breakConnections() { mail.post(.breakConnections) }
+
+    /// Shows what the node's LNet has counted, and its NIDs. Called on the loop's thread.
+    public func inspectNetwork(_ body: @escaping @Sendable (LNetCounters, [NID]) -> Void) {
+        mail.post(.network(body))
+    }
+
     /// Ends at once, as a crash would: what is not committed is lost, and no client is told.
     package func abandon() { mail.post(.abandon) }
 
@@ -266,6 +279,8 @@ enum ServerMail: Sendable {
     case storeFailed(StoreError)
     case stop(UpgradeStart)
     case abandon
+    case breakConnections
+    case network(@Sendable (LNetCounters, [NID]) -> Void)
 }
 
 extension TargetKind {
