@@ -105,6 +105,11 @@ extension LNetCore {
             failO2IB(link, fault)
             return
         }
+        if let open = peers.update(peer, { $0.open.control }), open != 0 {
+            counters.count(.replaced)
+            loseConnections(
+                peer, LNetErrno.connectionReset, except: SlotHandle(rawValue: connectionKey))
+        }
         o2ibLinks.update(link) { $0.isRegistered = true }
         counters.connectionsOpened &+= 1
         let nid = peers.update(peer) { peer in

@@ -4,6 +4,7 @@ import LNetCore
 import NodeRuntime
 import Primitives
 import SluiceClient
+import Store
 import Synchronization
 import Testing
 import VerbsTransport
