@@ -1,4 +1,5 @@
 public import Primitives
+public import PtlRPCCore
 public import WireFormat
 
 /// One target as a client knows it: its name and where it may be found.
@@ -48,6 +49,12 @@ public struct ClientConfiguration: Sendable {
     public var unusedLockCountMax = 128
     public var requestTimeout = TickInterval.seconds(10)
     public var connectTimeout = TickInterval.seconds(5)
+    /// Time-outs follow what targets say of themselves; nil where all are `requestTimeout`.
+    public var adaptive: AdaptiveTimeouts? = AdaptiveTimeouts()
+    /// A ping to a target after this long without any request to it.
+    public var pingInterval: TickInterval? = .seconds(25)
+    /// Connects to ask and to give orders: no target keeps a record of it, or waits for it.
+    public var isObserver = false
     /// Say `.acknowledged` for every update that a target answered.
     public var reportsUpdates = false
 

@@ -98,6 +98,9 @@ public struct ClientCore {
         rpcConfiguration.features = configuration.features
         rpcConfiguration.requestTimeout = configuration.requestTimeout
         rpcConfiguration.connectTimeout = configuration.connectTimeout
+        rpcConfiguration.isObserver = configuration.isObserver
+        rpcConfiguration.adaptive = configuration.adaptive
+        rpcConfiguration.pingInterval = configuration.pingInterval
         rpc = RPCClient(rpcConfiguration)
         names = NameCache(
             nameCountMax: configuration.nameCountMax, fileCountMax: configuration.fileCountMax)
@@ -122,6 +125,13 @@ public struct ClientCore {
     /// Connects to every target. Operations may be submitted at once: they wait.
     public mutating func mount(lnet: inout LNetCore, now: Ticks) {
         for index in targets.indices { rpc.connect(index, lnet: &lnet, now: now) }
+        pump(lnet: &lnet, now: now)
+    }
+
+    /// Disconnects from every target without writing anything back: for a metadata server, whose own
+    /// requests have nothing to lose.
+    public mutating func leave(lnet: inout LNetCore, now: Ticks) {
+        for index in targets.indices { rpc.disconnect(index, lnet: &lnet, now: now) }
         pump(lnet: &lnet, now: now)
     }
 

@@ -4,7 +4,7 @@ internal import WireFormat
 ///
 /// | offset | size | field          | unit or meaning                                   |
 /// |-------:|-----:|----------------|---------------------------------------------------|
-/// |      0 |    1 | format         | 2; later ones extend this layout behind what is here |
+/// |      0 |    1 | format         | 3; later ones extend this layout behind what is here |
 /// |      1 |    1 | type           | `FileType`                                        |
 /// |      2 |    2 | reserved       | kept as it was read                               |
 /// |      4 |    4 | mode           | permission bits                                   |
@@ -18,9 +18,10 @@ internal import WireFormat
 /// |     68 | 20 n | stripes        | target (4), object's sequence (8), number (8)     |
 /// |      n |   12 | accessed       | seconds (8), nanoseconds (4); since format 2      |
 /// |        |   12 | created        | seconds (8), nanoseconds (4); since format 2      |
+/// |        |    8 | version        | transno of the last change; since format 3        |
 /// |        |      | rest           | fields of later formats, kept as they were read   |
 struct Inode: Equatable {
-    static let format: UInt8 = 2
+    static let format: UInt8 = 3
     /// The first one, whose files were never said to be read or made.
     static let formatMin: UInt8 = 1
     /// Names that a file can have.
@@ -36,6 +37,9 @@ struct Inode: Equatable {
     var layout: FileLayout = .none
     var accessed: Timestamp
     var created: Timestamp
+    /// The update that made it, or that changed its mode last; zero for one from before versions
+    /// were kept. Times, names and the number of entries leave it alone: see `versions`.
+    var version: UInt64 = 0
     private var format = Inode.format
     private var reserved: UInt16 = 0
     /// An older build that changes a file does not take away what a newer one added to it.
@@ -69,7 +73,7 @@ struct Inode: Equatable {
     }
 
     var encoded: [UInt8] {
-        var writer = WireWriter(capacity: 92 + 20 * layout.stripes.count + rest.count)
+        var writer = WireWriter(capacity: 100 + 20 * layout.stripes.count + rest.count)
         writer.u8(format)
         writer.u8(type.rawValue)
         writer.u16(reserved)
@@ -94,6 +98,7 @@ struct Inode: Equatable {
             writer.write(time.seconds)
             writer.u32(time.nanoseconds)
         }
+        writer.u64(version)
         writer.append(rest)
         return writer.bytes
     }
@@ -149,6 +154,7 @@ struct Inode: Equatable {
             accessed = Timestamp(seconds: try reader.read(), nanoseconds: try reader.u32())
             created = Timestamp(seconds: try reader.read(), nanoseconds: try reader.u32())
         }
+        if written >= 3 { version = try reader.u64() }
         rest = try reader.bytes(reader.remaining)
     }
 

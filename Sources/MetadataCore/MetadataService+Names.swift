@@ -65,7 +65,10 @@ extension MetadataService {
         _ request: SetattrRequest, in store: OverlayStore<B>, into transaction: inout Transaction
     ) throws(Refusal) -> AttributesReply {
         var (inode, isOrphan) = try existing(request.file, in: store)
-        if let mode = request.mode { inode.mode = mode & 0o7777 }
+        if let mode = request.mode {
+            inode.mode = mode & 0o7777
+            inode.version = transno
+        }
         if let modified = request.modified { inode.modified = modified }
         if let accessed = request.accessed { inode.accessed = accessed }
         inode.changed = max(
@@ -90,7 +93,8 @@ extension MetadataService {
             throw Refusal(.exists)
         }
         let fresh = try newFile(carried: request.file, isReplay: isReplay)
-        let inode = Inode.directory(in: request.parent, mode: request.mode, time: request.time)
+        var inode = Inode.directory(in: request.parent, mode: request.mode, time: request.time)
+        inode.version = transno
         parent.linkCount += 1
         parent.entryCount += 1
         parent.touch(request.time)

@@ -39,8 +39,9 @@ extension MetadataService {
             guard let choice = chooseStripes(asked: request.stripeCount) else { return nil }
             stripes = choice
         }
-        let inode = Inode.regular(
+        var inode = Inode.regular(
             mode: request.mode, layout: stripes.layout, time: request.time)
+        inode.version = transno
         var reply = try grant(
             request, client: client, isReplay: isReplay, file: fresh.file, inode: inode)
         reply.wasCreated = true
@@ -145,15 +146,18 @@ extension MetadataService {
 
     // MARK: - Clients
 
-    /// Closes everything the client has open, after its disconnect or eviction.
-    public mutating func clientGone<B: CommittedStore>(
-        _ client: UInt32, in store: OverlayStore<B>
+    /// What the client has open, to be closed after its disconnect or eviction.
+    public func openHandles(of client: UInt32) -> [UInt64] { opens.handles(of: client) }
+
+    /// Closes opens whose client is gone; those that are closed already are passed over.
+    public mutating func end<B: CommittedStore>(
+        _ handles: some Sequence<UInt64>, in store: OverlayStore<B>
     ) -> Transaction {
-        endAll(opens.handles(of: client), in: store)
+        endAll(handles, in: store)
     }
 
     private mutating func endAll<B: CommittedStore>(
-        _ handles: [UInt64], in store: OverlayStore<B>
+        _ handles: some Sequence<UInt64>, in store: OverlayStore<B>
     ) -> Transaction {
         var transaction = Transaction()
         for handle in handles {
@@ -200,14 +204,26 @@ extension MetadataService {
     /// Clients come back and say what they had: nothing is destroyed meanwhile.
     public mutating func recoveryStarted() { isRecovering = true }
 
-    /// Everybody who comes back is back: files without a name that nobody has open go. Also right
-    /// after a clean start, when reservations are installed.
-    public mutating func recoveryFinished<B: CommittedStore>(
-        in store: OverlayStore<B>
-    ) -> Transaction {
-        isRecovering = false
+    /// Everybody who comes back is back: files without a name that nobody has open may go. Also
+    /// right after a clean start, when reservations are installed. `removeOrphans` follows.
+    public mutating func recoveryFinished() { isRecovering = false }
+
+    /// Removes files without a name that nobody has open, looking at no more than `countMax` of
+    /// them from `key` on (empty for the first).
+    ///
+    /// - Returns: what to apply, and where to go on; nil at the end.
+    public func removeOrphans<B: CommittedStore>(
+        from key: [UInt8], countMax: Int, in store: OverlayStore<B>
+    ) -> (transaction: Transaction, next: [UInt8]?) {
         var transaction = Transaction()
-        store.scan(.orphans, from: []) { key, value in
+        var seen = 0
+        var next: [UInt8]?
+        store.scan(.orphans, from: key) { key, value in
+            guard seen < countMax else {
+                next = key
+                return false
+            }
+            seen += 1
             if let file = Keys.file(in: key), opens.openCount(file) == 0,
                 let inode = Inode(decoding: value)
             {
@@ -216,6 +232,6 @@ extension MetadataService {
             }
             return true
         }
-        return transaction
+        return (transaction, next)
     }
 }

@@ -12,6 +12,8 @@ public struct MetadataService: Sendable {
     /// client that has them open may not have said so yet, and no object is destroyed.
     public internal(set) var isRecovering = false
 
+    /// The transno of the update that is executed next: the version of what it changes.
+    public var transno: UInt64 = 0
     /// What the next file id is made of; persisted with each file that is created.
     var nextFile: UInt64 = 1
     /// The low half of the handle given last.

@@ -1,6 +1,7 @@
 public import ClientCore
 public import LNetCore
 public import Primitives
+public import PtlRPCCore
 public import StorageCore
 public import WireFormat
 
@@ -32,7 +33,14 @@ public struct ServerConfiguration: Sendable {
     public var uncommittedBytesMax = 8 << 20
     /// How long a called-back lock may be kept before its owner is evicted.
     public var callbackTimeout = TickInterval.seconds(20)
+    /// How long a stage of a recovery waits for a client that is silent.
     public var recoveryWindow = TickInterval.seconds(30)
+    /// How long a recovery may last from its first client on.
+    public var recoveryLimit = TickInterval.seconds(90)
+    /// Estimates and early replies; nil for neither.
+    public var adaptive: AdaptiveTimeouts? = AdaptiveTimeouts()
+    /// A client that said nothing for this long, while others did, is evicted; nil for never.
+    public var silenceMax: TickInterval?
     /// Every update leaves a row in table `audit`, in its own transaction.
     public var keepsAudit = false
     /// Start on an unclean store in a changed protocol range all the same.
@@ -78,6 +86,8 @@ public enum ServerStart: Equatable, Sendable {
 public enum ServerLog: Sendable {
     case evicted(client: String, reason: String)
     case recovered(clientCount: Int, replayed: UInt64, evicted: Int)
+    /// An administrator has ended it.
+    case recoveryAborted
     case upgrade(String)
     case connectRefused(String)
     case commitFailed(String)

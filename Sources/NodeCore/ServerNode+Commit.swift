@@ -96,9 +96,10 @@ extension ServerNode {
     private mutating func finish(_ waiting: [AfterCommit], now: Ticks) {
         for item in waiting {
             switch item {
-            case .reply(let token, let status, let body, let transno):
+            case .reply(let token, let status, let body, let transno, let preVersions):
                 rpc.reply(
-                    token, status: status, body: body, transno: transno, lnet: &lnet, now: now)
+                    token, status: status, body: body, transno: transno,
+                    preVersions: preVersions, lnet: &lnet, now: now)
             case .connect(let token, let reply):
                 rpc.answerConnect(token, reply, lnet: &lnet, now: now)
             case .request(let request):

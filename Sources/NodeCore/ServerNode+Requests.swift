@@ -86,10 +86,10 @@ extension ServerNode {
         locks.removeAll(owner(export), now: now)
         if Int(export) < admissionLocks.count { admissionLocks[Int(export)] = nil }
         reservedExports.removeAll { $0 == export }
+        // Its opens end a part at a time: it may have many.
         var transaction = Transaction()
-        if case .metadata(var metadata) = service {
-            transaction = metadata.clientGone(export, in: store)
-            service = .metadata(metadata)
+        if case .metadata(let metadata) = service {
+            closing.append(contentsOf: metadata.openHandles(of: export))
         }
         transaction.delete(.clients, key: ClientRecord.key(index: export))
         for key in RPCServer.replyKeys(of: export) where store.read(.replyData, key) != nil {
@@ -132,6 +132,8 @@ extension ServerNode {
         case .sync:
             answerAfterCommit(request.token, .ok, .empty, .zero)
             wantsCommit = true
+        case .abortRecovery:
+            abortRecovery(request, now: now)
         case .auditRead(let audit):
             reply(request, .ok, .audit(readAudit(audit)), now: now)
         default:
@@ -216,9 +218,17 @@ extension ServerNode {
         }
         let status: Status
         var replyBody: ReplyBody
+        let found = versions(before: request)
+        guard isReplayable(request, found) else {
+            rpc.reply(
+                request.token, status: .overflow, trailer: upgrade.trailer(for: request.export),
+                lnet: &lnet, now: now)
+            return
+        }
         switch service {
         case .metadata(var metadata):
             service = .object(ObjectService(targetIndex: 0))
+            metadata.transno = upcomingTransno(for: request)
             let result = metadata.execute(
                 body, client: request.export, isReplay: request.isReplay, in: store!,
                 into: &transaction)
@@ -250,7 +260,7 @@ extension ServerNode {
         }
         let transno = takeTransno(for: request)
         if let row = rpc.replyRecord(
-            request.token, status: status, body: replyBody, transno: transno)
+            request.token, status: status, body: replyBody, transno: transno, preVersions: found)
         {
             transaction.put(.replyData, key: row.key, value: row.value)
         }
@@ -260,18 +270,25 @@ extension ServerNode {
         replyBody = grantForOpen(request, replyBody, now: now)
         replyBody = account(request, replyBody)
         if commitsFirst {
-            answerAfterCommit(request.token, status, replyBody, transno)
+            answerAfterCommit(request.token, status, replyBody, transno, found)
             wantsCommit = true
         } else {
             rpc.reply(
                 request.token, status: status, body: replyBody, transno: transno,
-                trailer: upgrade.trailer(for: request.export), lnet: &lnet, now: now)
+                preVersions: found, trailer: upgrade.trailer(for: request.export), lnet: &lnet,
+                now: now)
         }
     }
 
     /// Neither executed nor answered: the client sends it again, to the next instance.
     func leaveForNext(_ request: ServerRequest) {
         precondition(isSealed || upgrade.standing(of: request.export) == .leftBehind)
+    }
+
+    /// What `takeTransno` will give.
+    private func upcomingTransno(for request: ServerRequest) -> UInt64 {
+        request.isReplay && request.replayTransno != .zero
+            ? request.replayTransno.rawValue : nextTransno
     }
 
     private mutating func takeTransno(for request: ServerRequest) -> Transno {
@@ -284,9 +301,10 @@ extension ServerNode {
     }
 
     mutating func answerAfterCommit(
-        _ token: RequestToken, _ status: Status, _ body: ReplyBody, _ transno: Transno
+        _ token: RequestToken, _ status: Status, _ body: ReplyBody, _ transno: Transno,
+        _ preVersions: PreVersions = PreVersions()
     ) {
-        afterOpenGroup.append(.reply(token, status, body, transno))
+        afterOpenGroup.append(.reply(token, status, body, transno, preVersions))
     }
 
     // MARK: Audit and deliberate faults

@@ -131,10 +131,10 @@ extension ServerNode {
     }
 
     private mutating func finishOrphans(now: Ticks) {
-        guard let store, case .metadata(var metadata) = service else { return }
-        var transaction = metadata.recoveryFinished(in: store)
+        guard case .metadata(var metadata) = service else { return }
+        metadata.recoveryFinished()
         service = .metadata(metadata)
-        apply(&transaction, now: now)
+        orphanKey = []
     }
 
     /// Tells every client of the record that is not here yet where the target is.

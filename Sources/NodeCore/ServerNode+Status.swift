@@ -51,4 +51,8 @@ extension ServerNode {
         return text
     }
     public var lockCount: Int { locks.count }
+    /// Opens of a metadata server, reserved ones included.
+    public var openCount: Int {
+        if case .metadata(let metadata) = service { metadata.openCount } else { 0 }
+    }
 }

@@ -93,6 +93,7 @@ extension ServerNode {
         case .writeCleanRecord(let epoch):
             writeCleanRecord(epoch, now: now)
         case .broadcast(let notice):
+            leaveObjectServers(now: now)
             let told = exportIndices.filter { upgrade.isTold($0) }
             for export in sites.fires(.repeatCommitNotice) ? told + told : told {
                 let pending = pendingCallbacks.insert(.commitNotice(notice.epoch))
@@ -213,6 +214,7 @@ extension ServerNode {
 
     private mutating func writeCleanRecord(_ epoch: UpgradeEpoch, now: Ticks) {
         guard store != nil else { return }
+        tidyUpAll(now: now)
         var clients: [CleanRecord.Client] = []
         rpc.forEachExport { summary in
             guard !summary.isObserver else { return }

@@ -26,7 +26,7 @@ public struct ServerNode {
 
     /// An answer that waits for its update to be on disk.
     enum AfterCommit {
-        case reply(RequestToken, Status, ReplyBody, Transno)
+        case reply(RequestToken, Status, ReplyBody, Transno, PreVersions)
         case connect(RequestToken, ConnectReply)
         /// A request that was put off until the clean record is withdrawn.
         case request(ServerRequest)
@@ -90,6 +90,10 @@ public struct ServerNode {
     var parkedUpdates: [ParkedUpdate] = []
     /// Of all time.
     var parkedCount: UInt64 = 0
+    /// Opens whose clients are gone, to be ended a part at a time.
+    var closing: [UInt64] = []
+    /// Where the look at files without a name goes on; nil while none is due.
+    var orphanKey: [UInt8]?
     /// Exports whose reservations are not claimed or given up yet.
     var reservedExports: [UInt32] = []
     var reservationDeadline: Ticks?
@@ -126,6 +130,9 @@ public struct ServerNode {
         rpcConfiguration.versions = configuration.versions
         rpcConfiguration.features = configuration.features
         rpcConfiguration.recoveryWindow = configuration.recoveryWindow
+        rpcConfiguration.recoveryLimit = configuration.recoveryLimit
+        rpcConfiguration.adaptive = configuration.adaptive
+        rpcConfiguration.silenceMax = configuration.silenceMax
         rpc = RPCServer(rpcConfiguration)
         var lockConfiguration = LockServerConfiguration(instance: instance)
         lockConfiguration.callbackTimeout = configuration.callbackTimeout
@@ -176,6 +183,8 @@ public struct ServerNode {
         }
         pump(now: now)
         if store != nil {
+            rpc.toleratesSilence = upgrade.phase != .serving
+            tidyUp(now: now)
             housekeep(now: now)
             pump(now: now)
             takeGroup(now: now)
@@ -228,6 +237,7 @@ public struct ServerNode {
         consider(reservationDeadline)
         if store != nil {
             if client != nil, !isRecovering, !isSealed, !isStopped { consider(nextHousekeeping) }
+            if hasToTidyUp { consider(.zero) }
             if let oldest = oldestUncommitted, afterGroup.isEmpty {
                 consider(wantsCommit ? oldest : oldest + configuration.commitInterval)
             }

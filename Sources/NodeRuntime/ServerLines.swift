@@ -18,6 +18,7 @@ extension ServerLog {
         case .evicted(let client, let reason): "evicted \(client): \(reason)"
         case .recovered(let clientCount, let replayed, let evicted):
             "recovered \(clientCount) clients, \(replayed) requests replayed, \(evicted) evicted"
+        case .recoveryAborted: "recovery ended by order"
         case .upgrade(let text): text
         case .connectRefused(let text): "refused a connect of \(text)"
         case .commitFailed(let text): "a commit failed: \(text)"

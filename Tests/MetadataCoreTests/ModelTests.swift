@@ -15,7 +15,7 @@ import WireFormat
         check(touched, before, model, request, body)
         if random.generator.oneIn(40) {
             let gone = UInt32(random.generator.below(3))
-            world.store.apply(world.service.clientGone(gone, in: world.store))
+            world.end(gone)
             // Nobody replays for a client that is gone: its closes are as good as committed.
             world.commit()
             world.clientOpens = world.clientOpens.filter { $0.value.client != gone }
@@ -126,7 +126,7 @@ import WireFormat
                 configuration: World.configuration(world.instance))
             world.start(afterCleanStop: true)
             world.service.install(try OpenReservation.decode(record))
-            world.store.apply(world.service.recoveryFinished(in: world.store))
+            world.finishRecovery()
             world.compare(model, &random.generator)
             // One client stays away; the others claim what they had.
             let absent = UInt32(random.generator.below(3))

@@ -8,13 +8,14 @@ import WireFormat
     private let file = FileID(sequence: 0x2_0000_0400, objectNumber: 0x0102, version: 3)
 
     @Test func `an inode is stored as it was in the release of its format`() {
-        let inode = Inode.regular(
+        var inode = Inode.regular(
             mode: 0o644,
             layout: FileLayout(
                 stripeSize: 0x10_0000,
                 stripes: [.init(targetIndex: 3, object: ObjectName(targetIndex: 3, number: 9))]),
             time: Timestamp(seconds: 5, nanoseconds: 6))
-        let golden: [UInt8] = [
+        inode.version = 0x77
+        let first: [UInt8] = [
             1, 1, 0, 0, 0xA4, 1, 0, 0, 1, 0, 0, 0,
             5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0,
             5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0,
@@ -23,18 +24,24 @@ import WireFormat
             0, 0, 0x10, 0, 1, 0, 0, 0,
             3, 0, 0, 0, 3, 0, 1, 0, 1, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0,
         ]
-        var second = golden
-        second[0] = 2
-        second += [5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0]
-        #expect(inode.encoded == second)
-        #expect(Inode(decoding: second) == inode)
-        for length in second.indices { #expect(Inode(decoding: Array(second[..<length])) == nil) }
+        let times: [UInt8] = [
+            5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0,
+        ]
+        let second = [2] + first[1...] + times
+        let third = [3] + second[1...] + [0x77, 0, 0, 0, 0, 0, 0, 0]
+        #expect(inode.encoded == third)
+        #expect(Inode(decoding: third) == inode)
+        // The second format has no version.
+        var older = inode
+        older.version = 0
+        #expect(Inode(decoding: second) == older)
         // The first format does not say when a file was read and made.
-        var old = inode
-        old.accessed = .zero
-        old.created = .zero
-        #expect(Inode(decoding: golden) == old)
-        for length in golden.indices { #expect(Inode(decoding: Array(golden[..<length])) == nil) }
+        older.accessed = .zero
+        older.created = .zero
+        #expect(Inode(decoding: first) == older)
+        for whole in [first, second, third] {
+            for length in whole.indices { #expect(Inode(decoding: Array(whole[..<length])) == nil) }
+        }
     }
 
     @Test func `a name is stored as it was in the first release`() {
@@ -52,11 +59,11 @@ import WireFormat
 
     @Test func `what a later format added to an inode stays`() throws {
         var bytes = Inode.directory(in: .root, mode: 0o755, time: .zero).encoded
-        bytes[0] = 3
+        bytes[0] = 4
         bytes += [7, 8, 9]
         var inode = try #require(Inode(decoding: bytes))
         inode.mode = 0o700
-        #expect(inode.encoded[0] == 3)
+        #expect(inode.encoded[0] == 4)
         #expect(inode.encoded.suffix(3) == [7, 8, 9])
         bytes[0] = 0
         #expect(Inode(decoding: bytes) == nil)

@@ -15,7 +15,7 @@ import WireFormat
     }
 
     private func finish(_ world: World) {
-        world.store.apply(world.service.recoveryFinished(in: world.store))
+        world.finishRecovery()
     }
 
     private func replay(_ world: World, _ reply: OpenReply, client: UInt32) -> Status {

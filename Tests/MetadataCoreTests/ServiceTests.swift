@@ -165,7 +165,7 @@ extension World {
         let reply = world.open(.root, "f", client: 1, stripeCount: 3)
         for _ in 0..<3 { _ = world.open(.root, "f", [.read], client: 1) }
         #expect(world.unlink(.root, "f") == .ok)
-        world.store.apply(world.service.clientGone(1, in: world.store))
+        world.end(1)
         #expect(world.service.openCount == 0)
         #expect(reply.layout.stripes.count == 3)
         #expect(world.rows(.destroyLog).count == 3)

@@ -187,7 +187,23 @@ final class World {
         for target in targets {
             #expect(service.pendingDestroys(targetIndex: target, limit: 9, in: store).isEmpty)
         }
-        if finish { store.apply(service.recoveryFinished(in: store)) }
+        if finish { finishRecovery() }
+    }
+
+    /// Files without a name go, a few at a time.
+    func finishRecovery() {
+        service.recoveryFinished()
+        var key: [UInt8]? = []
+        while let from = key {
+            let part = service.removeOrphans(from: from, countMax: 3, in: store)
+            store.apply(part.transaction)
+            key = part.next
+        }
+    }
+
+    /// A client is gone for good.
+    func end(_ client: UInt32) {
+        store.apply(service.end(service.openHandles(of: client), in: store))
     }
 
     func rows(_ table: Table) -> [[UInt8]: [UInt8]] {

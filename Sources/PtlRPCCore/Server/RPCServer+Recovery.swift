@@ -107,7 +107,7 @@ extension RPCServer {
             return
         }
         switch request.body {
-        case .disconnect, .upgradeStatus, .upgradeStart, .auditRead:
+        case .disconnect, .upgradeStatus, .upgradeStart, .auditRead, .abortRecovery:
             enqueue(request, .executing)
         default:
             // New work waits at the client until everything old is back.
