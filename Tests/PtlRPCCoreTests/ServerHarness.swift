@@ -165,6 +165,7 @@ struct ServerHarness {
         header.transno = Transno(rawValue: transno)
         header.matchBits = matchBits
         header.preVersions = preVersions
+        header.lastCommitted = Transno(rawValue: predecessor)
         header.timeoutSeconds = clients[client].timeoutSeconds
         header.serviceSeconds = clients[client].serviceSeconds
         header.connectionCount = connectionCount ?? clients[client].connectionCount

@@ -290,6 +290,32 @@ import WireFormat
     }
 }
 
+@Suite struct `Replays under way together` {
+    /// One client's replays 1 2 3 4, of which 2 is lost on the way: nobody else could have it, and
+    /// yet it is no gap.
+    @Test func `one that was lost on the way holds those behind it up`() {
+        var (net, xids) = `Server recovery`.crashed(updates: [0, 0, 0, 0, 1], committed: 0)
+        for client in 0..<3 { net.connect(client) }
+        net.finalPing(2)
+        net.replay(1, 5, xid: xids[1][0])
+        func replay(_ number: Int) {
+            net.send(
+                0, ServerHarness.update, tag: 1, flags: .replay, xid: xids[0][number - 1],
+                transno: UInt64(number), predecessor: UInt64(number - 1))
+        }
+        replay(1)
+        replay(3)
+        replay(4)
+        #expect(net.executedTransnos == [1])
+        replay(2)
+        #expect(net.executedTransnos == [1, 2, 3, 4])
+        net.finalPing(0)
+        #expect(net.executedTransnos == [1, 2, 3, 4, 5])
+        net.finalPing(1)
+        #expect(net.finished == [])
+    }
+}
+
 @Suite struct `Pre-versions` {
     @Test func `are told with the reply, with the copy of a reply, and handed over with a replay`()
     {

@@ -8,6 +8,9 @@ import WireFormat
 
 /// Group B: several updates under way, replies that are rebuilt, resends.
 @Suite struct GroupBTests {
+    /// Creates that no pool has objects for.
+    private static let more = 1200
+
     private static func several(_ cluster: Scenario, _ count: Int = 8) throws {
         let client = cluster.clients[0]
         let cookies = (0..<count).map { cluster.submit(client, .makeDirectory("d\($0)")) }
@@ -175,7 +178,7 @@ import WireFormat
         let client = cluster.clients[0]
         // No object server: creates wait for objects once the pool is empty.
         for place in 1...2 { cluster.simulator.pause(cluster.servers[place]) }
-        let cookies = (0..<200).map {
+        let cookies = (0..<Self.more).map {
             cluster.submit(
                 client,
                 .open(
@@ -190,7 +193,7 @@ import WireFormat
         }
         #expect(isDone, "\(cluster.state(client))")
         #expect(cookies.allSatisfy { cluster.result(client, $0)?.status == .ok })
-        #expect(try cluster.names(client).count == 200)
+        #expect(try cluster.names(client).count == Self.more)
         #expect(waiting > 0 && cluster.evicted.isEmpty)
         #expect(try cluster.executions(0).allSatisfy { $0 == 1 })
     }

@@ -17,7 +17,7 @@ import WireFormat
         let before = cluster.simulator.client(client)!.core.summary(0).counters
         // Creates wait for objects that nobody makes for a while.
         for place in 1...2 { cluster.simulator.pause(cluster.servers[place], for: .seconds(35)) }
-        let cookies = (0..<200).map {
+        let cookies = (0..<1200).map {
             cluster.submit(
                 client,
                 .open(

@@ -175,6 +175,17 @@ struct Import: Sendable {
         return xid
     }
 
+    /// The transno before `transno` on the replay list; zero for the first.
+    func predecessor(of transno: Transno) -> Transno {
+        var low = savedHead
+        var high = saved.count
+        while low < high {
+            let middle = (low + high) / 2
+            if saved[middle].transno < transno { low = middle + 1 } else { high = middle }
+        }
+        return low > savedHead ? saved[low - 1].transno : .zero
+    }
+
     /// A free modify slot within what the target allows, taken; nil while all are in use.
     mutating func takeTag() -> UInt16? {
         let tag = (~tags).trailingZeroBitCount

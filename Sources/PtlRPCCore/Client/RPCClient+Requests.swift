@@ -137,6 +137,7 @@ extension RPCClient {
         if requests[xid].isSaved {
             header.transno = requests[xid].transno
             header.preVersions = requests[xid].preVersions
+            header.lastCommitted = imports[index].predecessor(of: requests[xid].transno)
         }
         header.connectionCount = imports[index].connectionCount
         header.timeoutSeconds = timeout.secondsRoundedUp

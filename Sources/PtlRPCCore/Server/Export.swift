@@ -46,7 +46,12 @@ struct Export: Sendable {
     /// Requests under way or queued, oldest first.
     var requests: [SlotHandle] = []
     var callbacks: [SlotHandle] = []
+    /// Replays in the queue: those up to which nothing of this client is missing.
     var queuedReplayCount = 0
+    /// All replays of this client up to this transno have come.
+    var shownTransno = Transno.zero
+    /// Replays whose predecessor has not come: it was lost, or its bytes are on their way.
+    var heldReplays: [SlotHandle] = []
     /// Replays of this recovery, so that one that is sent again gets its answer.
     var replayed: [ReplySlot] = []
     /// When it last sent a request.

@@ -42,6 +42,8 @@ struct PendingRequest: Sendable {
     var mode = ConnectReply.Mode.fresh
     /// Of a replay: what its first execution found.
     var preVersions: PreVersions
+    /// Of a replay: the client's replay before it.
+    var predecessor: Transno
     var arrivedAt: Ticks
     /// When the client gives up; distant where it did not say.
     var deadline: Ticks
@@ -69,6 +71,7 @@ struct PendingRequest: Sendable {
         flags = header.flags
         transno = header.transno
         preVersions = header.preVersions
+        predecessor = header.lastCommitted
         arrivedAt = now
         deadline =
             header.timeoutSeconds == 0

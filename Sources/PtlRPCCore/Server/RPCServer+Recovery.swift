@@ -151,6 +151,7 @@ extension RPCServer {
         if slot.state == .finished, slot.xid == request.xid {
             counters.replayedFromRecord += 1
             sendSaved(slot, request, lnet: &lnet)
+            noteShown(index, request.transno)
             noteReplaying(index, lnet: &lnet)
             return
         }
@@ -163,6 +164,7 @@ extension RPCServer {
             // On disk, and its slot used again since: the client has had the answer.
             counters.replayedFromRecord += 1
             send(.ok, .empty, request.transno, nil, request, lnet: &lnet)
+            noteShown(index, request.transno)
             noteReplaying(index, lnet: &lnet)
             return
         }
@@ -192,13 +194,45 @@ extension RPCServer {
         }
     }
 
-    /// Puts a replay that is complete into the queue.
+    /// Puts a replay that is complete into the queue, once all before it have come.
     mutating func queue(_ slot: SlotHandle) {
-        let found = requests.update(slot) { request -> (UInt32, UInt64) in
+        let found = requests.update(slot) { request -> (UInt32, Transno, Transno) in
             request.state = .queued
-            return (request.export, request.transno.rawValue)
+            return (request.export, request.predecessor, request.transno)
         }
-        guard let (index, transno) = found else { return }
+        guard let (index, predecessor, transno) = found else { return }
+        guard predecessor <= max(exports[index].shownTransno, recovery.recoveredTransno) else {
+            exports[index].heldReplays.append(slot)
+            return
+        }
+        order(slot, index, transno.rawValue)
+        noteShown(index, transno)
+    }
+
+    /// Everything of the client up to `transno` has come: what was held for it goes on.
+    private mutating func noteShown(_ index: UInt32, _ transno: Transno) {
+        exports[index].shownTransno = max(exports[index].shownTransno, transno)
+        var held = exports[index].heldReplays
+        var hasMoved = !held.isEmpty
+        while hasMoved {
+            var rest: [SlotHandle] = []
+            for slot in held {
+                guard let request = requests[slot] else { continue }
+                if request.predecessor > exports[index].shownTransno {
+                    rest.append(slot)
+                } else {
+                    order(slot, index, request.transno.rawValue)
+                    exports[index].shownTransno = max(
+                        exports[index].shownTransno, request.transno)
+                }
+            }
+            hasMoved = rest.count < held.count
+            held = rest
+        }
+        exports[index].heldReplays = held
+    }
+
+    private mutating func order(_ slot: SlotHandle, _ index: UInt32, _ transno: UInt64) {
         recovery.queue.insert(TransnoQueue.Entry(transno: transno, slot: slot))
         recovery.queuedCount += 1
         exports[index].queuedReplayCount += 1
@@ -320,6 +354,8 @@ extension RPCServer {
             guard exports[index].recovery != .none else { continue }
             setRecovery(.none, of: index)
             exports[index].replayed = []
+            exports[index].heldReplays = []
+            exports[index].shownTransno = .zero
             exports[index].lastHeard = now
             exports[index].freeSlots()
             guard let slot = exports[index].finalPing, let ping = requests[slot] else { continue }

@@ -39,8 +39,13 @@ extension RPCServer {
         var isAnyLeft = false
         for slot in requests.handles {
             guard let request = requests[slot], request.takesEarly, request.batch == nil,
-                request.deadline != .distantFuture, request.state != .connecting
+                request.deadline != .distantFuture
             else { continue }
+            // Bytes that do not come would be waited for without end: the client asks again.
+            switch request.state {
+            case .connecting, .fetching, .putting: continue
+            case .queued, .executing, .batched: break
+            }
             // Past it the client has given up; it will send again.
             guard request.deadline > now else { continue }
             isAnyLeft = true

@@ -30,6 +30,8 @@ public struct PtlRPCBody: Equatable, Sendable {
     public var lastXID: XID = .zero
     /// Slot of a modifying request, 1...; 0 where the request modifies nothing.
     public var tag: UInt16 = 0
+    /// In replies. In a replay, where Lustre has nothing: the client's replay before this one, so
+    /// that one that was lost on the way is not taken for one that nobody has. Zero for the first.
     public var lastCommitted: Transno = .zero
     public var transno: Transno = .zero
     public var flags: MessageFlags = []
