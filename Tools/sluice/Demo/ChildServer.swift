@@ -109,6 +109,12 @@ final class ChildServer {
         return text.split(separator: "\n").first { $0.hasPrefix(word + " ") }.map(String.init)
     }
 
+    /// The first line of its log that holds `text`.
+    func logLine(containing text: String) -> String? {
+        let log = (try? String(contentsOfFile: logPath, encoding: .utf8)) ?? ""
+        return log.split(separator: "\n").first { $0.contains(text) }.map(String.init)
+    }
+
     func logLineCount(containing text: String) -> Int {
         let log = (try? String(contentsOfFile: logPath, encoding: .utf8)) ?? ""
         return log.split(separator: "\n").count { $0.contains(text) }

@@ -59,6 +59,24 @@ struct ServeCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Commit at least this often.", valueName: "ms"))
     var commitInterval: UInt32 = 100
 
+    @Option(help: ArgumentHelp("Commit when this much is uncommitted.", valueName: "MiB"))
+    var uncommittedMax: UInt32 = 8
+
+    @Option(
+        help: ArgumentHelp(
+            "A recovery waits this long for a client that is silent.", valueName: "s"))
+    var recoveryWindow: UInt32 = 30
+
+    @Option(
+        help: ArgumentHelp("A recovery lasts no longer than this.", valueName: "s"))
+    var recoveryLimit: UInt32 = 90
+
+    @Option(
+        help: ArgumentHelp(
+            "Evict clients that say nothing for this long while others do; 0 for never.",
+            valueName: "s"))
+    var silenceMax: UInt32 = 150
+
     @Option(help: ArgumentHelp("Poll for this long before sleeping.", valueName: "us"))
     var spin: UInt32 = 0
 
@@ -88,6 +106,11 @@ struct ServeCommand: ParsableCommand {
     var supervised = false
 
     func validate() throws {
+        guard uncommittedMax >= 1, recoveryWindow >= 1, recoveryLimit >= recoveryWindow else {
+            throw ValidationError(
+                "--uncommitted-max and --recovery-window must be above 0, and --recovery-limit at "
+                    + "least as long as the window")
+        }
         guard stripeSize >= 4096, stripeSize % 4096 == 0 else {
             throw ValidationError("--stripe-size must be a multiple of 4096")
         }
@@ -167,6 +190,10 @@ struct ServeCommand: ParsableCommand {
         options.configuration.versions = protocolRange.versions
         if without.contains(.upgrade) { options.configuration.features.remove(.upgrade) }
         options.configuration.commitInterval = .milliseconds(UInt64(commitInterval))
+        options.configuration.uncommittedBytesMax = Int(uncommittedMax) << 20
+        options.configuration.recoveryWindow = .seconds(UInt64(recoveryWindow))
+        options.configuration.recoveryLimit = .seconds(UInt64(recoveryLimit))
+        options.configuration.silenceMax = silenceMax == 0 ? nil : .seconds(UInt64(silenceMax))
         options.configuration.stripeSize = stripeSize
         options.configuration.keepsAudit = audit
         options.configuration.isForced = force

@@ -19,8 +19,10 @@ final class ClusterClient: Sendable {
         self.timeout = timeout
         let seed = Host.realtimeNanoseconds ^ nid.rawValue
         let description = file.description
-        let client = ClientConfiguration(
+        var client = ClientConfiguration(
             uuid: Self.uuid(nid), targets: description.clientTargets, seed: seed, wallSeconds: 0)
+        // It asks and orders: no target keeps a record of it, or waits for it.
+        client.isObserver = true
         let lnet = LNetConfiguration(
             nid: nid, incarnation: 0, acceptPort: description.acceptPort,
             privilegedPorts: description.privilegedPorts, seed: seed)
@@ -53,8 +55,15 @@ final class ClusterClient: Sendable {
                     "\(name) did not answer within \(Report.seconds(timeout)); does a server run "
                         + "on \(nids.joined(separator: " or ")), port \(file.acceptPort)?")
             }
-            throw Failure("\(name): \(error.status)")
+            throw Refusal(target: name, status: error.status)
         }
+    }
+
+    /// A target's answer that is an error.
+    struct Refusal: Error, CustomStringConvertible {
+        var target: String
+        var status: Status
+        var description: String { "\(target): \(status)" }
     }
 
     /// The NID on which a target last answered this client; nil where it never did.

@@ -1,0 +1,9 @@
+import ArgumentParser
+
+/// `sluice bench`: ratios, each side measured in the same run.
+struct BenchCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "bench",
+        abstract: "Measure parts of the stack against what they stand on, side by side.",
+        subcommands: [RecoveryBenchCommand.self])
+}
