@@ -254,7 +254,8 @@ extension ClientCore {
         }
     }
 
-    /// The operation did not come through: it holds nothing any more and goes to the gate again.
+    /// The operation did not come through: it holds nothing any more and goes to the gate again,
+    /// with a request of a new XID, after a time that doubles up to 128 times `delay`.
     mutating func retry(_ handle: SlotHandle, after delay: TickInterval, now: Ticks) {
         guard let operation = operations[handle] else { return }
         releaseLocks(of: operation)
@@ -266,8 +267,9 @@ extension ClientCore {
             $0.awaited = nil
             $0.glimpsed = []
             for index in $0.locks.indices { $0.locks[index] = nil }
+            $0.retryCount = min($0.retryCount + 1, 8)
         }
-        retries.insert(handle, at: now + delay)
+        retries.insert(handle, at: now + delay * (1 << UInt64(min(operation.retryCount, 7))))
     }
 
     /// The answer of a metadata server.

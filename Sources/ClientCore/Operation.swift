@@ -26,6 +26,8 @@ struct Operation {
     /// Counted in `running` of these targets.
     var runningTargets: UInt64 = 0
     var isCancelled = false
+    /// How often it was told to come again.
+    var retryCount = 0
     /// Locks held, by stripe of `layout`.
     var locks: [SlotHandle?] = []
     /// The lock it waits for.

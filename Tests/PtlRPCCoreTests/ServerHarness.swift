@@ -152,6 +152,7 @@ struct ServerHarness {
         _ client: Int, _ body: RequestBody, tag: UInt16? = nil, flags: MessageFlags = [],
         xid: UInt64? = nil, transno: UInt64 = 0, matchBits: UInt64 = 0,
         connectionCount: UInt32? = nil, preVersions: PreVersions = PreVersions(),
+        predecessor: UInt64 = 0,
         settles: Bool = true,
         change: (inout [UInt8]) -> Void = { _ in }
     ) -> UInt64 {
