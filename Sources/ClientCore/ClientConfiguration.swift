@@ -57,6 +57,8 @@ public struct ClientConfiguration: Sendable {
     public var isObserver = false
     /// Say `.acknowledged` for every update that a target answered.
     public var reportsUpdates = false
+    /// The deliberate bug, where a test asks for one.
+    public var mutation = Mutation.none
 
     public static let targetCountMax = 64
 

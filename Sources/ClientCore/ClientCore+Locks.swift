@@ -297,7 +297,9 @@ extension ClientCore {
             return
         }
         objects.update(place) { $0.cancels.append(lock) }
-        if objects[place]?.cache.isClean == true {
+        if objects[place]?.cache.isClean == true
+            || configuration.mutation.is(.cancelsBeforeWriteBack)
+        {
             completeCancels(place)
         } else {
             writeBack(place, lnet: &lnet, now: now)
@@ -316,6 +318,10 @@ extension ClientCore {
     /// What was known under the object's lock is not true any more.
     private mutating func dropUnderLock(_ place: SlotHandle) {
         guard let object = objects[place] else { return }
+        if configuration.mutation.is(.keepsStaleCache) {
+            objects.update(place) { $0.lock = nil }
+            return
+        }
         cachedByteCount -= object.cache.byteCount
         objects.update(place) {
             $0.lock = nil

@@ -138,7 +138,8 @@ extension ClientCore {
     func mayStillSend(_ target: Int) -> Bool {
         switch targets[target].upgrade.state {
         case .open, .closing: true
-        case .disconnected, .connecting, .replaying, .prepared, .committed: false
+        case .prepared: configuration.mutation.is(.writeBackPassesReceipt)
+        case .disconnected, .connecting, .replaying, .committed: false
         }
     }
 

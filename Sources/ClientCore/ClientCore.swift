@@ -101,6 +101,7 @@ public struct ClientCore {
         rpcConfiguration.isObserver = configuration.isObserver
         rpcConfiguration.adaptive = configuration.adaptive
         rpcConfiguration.pingInterval = configuration.pingInterval
+        rpcConfiguration.mutation = configuration.mutation
         rpc = RPCClient(rpcConfiguration)
         names = NameCache(
             nameCountMax: configuration.nameCountMax, fileCountMax: configuration.fileCountMax)
@@ -111,7 +112,7 @@ public struct ClientCore {
             precondition(index == place, "imports are numbered as targets are")
             targets.append(
                 Target(
-                    upgrade: UpgradeClient(),
+                    upgrade: UpgradeClient(mutation: configuration.mutation),
                     locks: LockClient(
                         unusedCountMax: target.kind == .mds
                             ? configuration.fileCountMax : configuration.unusedLockCountMax)))

@@ -32,6 +32,11 @@ extension LockServer {
         var blocker: Int32 = -1
         if !mustWait {
             blocker = self.blocker(of: lock, behind: resources[Int(place)].waiting.last)
+            if configuration.mutation.is(.grantsPastWaiters), mode == .cr {
+                blocker = grantedConflict(lock)
+            } else if configuration.mutation.is(.ignoresConflicts), mode == .pr {
+                blocker = -1
+            }
             if blocker >= 0, cancelOnBlockCount > 0, !isWithholding(place) {
                 yieldHolders(to: lock, now: now)
                 blocker = self.blocker(of: lock, behind: resources[Int(place)].waiting.last)
@@ -93,7 +98,7 @@ extension LockServer {
             claim(claimed, clientCookie: clientCookie, now: now)
             return result(of: claimed)
         }
-        guard isGranted else {
+        guard isGranted, !configuration.mutation.is(.replayedLocksWait) else {
             return enqueue(
                 owner: owner, resource: resource, mode: mode, policy: policy,
                 clientCookie: clientCookie,

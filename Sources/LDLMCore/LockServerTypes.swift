@@ -147,6 +147,8 @@ public struct LockServerConfiguration: Hashable, Sendable, BitwiseCopyable {
     public var reclaimAge = TickInterval.seconds(300)
     /// With so many waiters a resource is contended.
     public var contendedWaiterCount: UInt32 = 32
+    /// The deliberate bug, where a test asks for one.
+    public var mutation = Mutation.none
     /// For how long it is.
     public var contentionSeconds: UInt64 = 2
     /// Locks for which the pool plans.

@@ -46,6 +46,8 @@ public struct ServerConfiguration: Sendable {
     /// Start on an unclean store in a changed protocol range all the same.
     public var isForced = false
     public var fault: DeliberateFault?
+    /// The deliberate bug, where a test asks for one.
+    public var mutation = Mutation.none
     public var stripeSize: UInt32 = 1 << 20
     public var seed: UInt64
 

@@ -11,7 +11,9 @@ extension ServerNode {
     /// Makes a transaction visible and due for the next group. An empty one does nothing.
     mutating func apply(_ transaction: inout Transaction, now: Ticks) {
         guard !transaction.isEmpty, store != nil else { return }
-        writeRun(into: &transaction)
+        if !hasCleanStart || !configuration.mutation.is(.keepsCleanRecord) {
+            writeRun(into: &transaction)
+        }
         store!.apply(transaction)
         if oldestUncommitted == nil { oldestUncommitted = now }
     }
@@ -20,7 +22,9 @@ extension ServerNode {
     /// that this one started from. What would contradict it waits until the record is withdrawn
     /// on disk. True where `request` is put off.
     mutating func awaitsWithdrawal(_ request: ServerRequest, now: Ticks) -> Bool {
-        guard hasCleanStart, !isRunCommitted else { return false }
+        guard hasCleanStart, !isRunCommitted,
+            !configuration.mutation.is(.repliesBeforeWithdrawal)
+        else { return false }
         var transaction = Transaction()
         writeRun(into: &transaction)
         apply(&transaction, now: now)

@@ -16,7 +16,7 @@ extension ServerNode {
         if resource.isAdmission {
             return receiveReceipt(request, body, now: now)
         }
-        guard !isSealed else { return leaveForNext(request) }
+        guard !locks.isSealed else { return leaveForNext(request) }
         let mode = enqueue.descriptor.requestedMode ?? enqueue.descriptor.grantedMode
         guard let mode else { return refuseLock(request, .protocolError, now: now) }
         // A lock that the record names may be claimed under it; no other may be granted.
@@ -104,7 +104,7 @@ extension ServerNode {
     /// Cookies that name nothing are ignored; where none named anything, the answer says so, which
     /// is no error to anybody. Another client's lock stays where it is.
     mutating func cancel(_ request: ServerRequest, _ cancel: LDLMRequest, now: Ticks) {
-        guard !isSealed else { return leaveForNext(request) }
+        guard !locks.isSealed else { return leaveForNext(request) }
         var found = 0
         cancel.forEachCancel { cookie in
             let result = locks.cancel(
@@ -120,7 +120,7 @@ extension ServerNode {
 
     /// LDLM_CONVERT: fewer inode bits, or a weaker mode.
     mutating func convert(_ request: ServerRequest, _ convert: LDLMRequest, now: Ticks) {
-        guard !isSealed else { return leaveForNext(request) }
+        guard !locks.isSealed else { return leaveForNext(request) }
         let lock = SlotHandle(rawValue: convert.handle0)
         let owner = owner(request.export)
         let result: CancelResult

@@ -183,7 +183,8 @@ extension ServerNode {
             request.isReplay ? .replay : request.body.passesGate ? .flush : .update
         // Until the clean record is withdrawn on disk, nothing may be promised beside it.
         var commitsFirst =
-            commitsBeforeReply || !isRunCommitted || sites.fires(.answerAfterCommit)
+            commitsBeforeReply || sites.fires(.answerAfterCommit)
+            || (!isRunCommitted && !configuration.mutation.is(.repliesBeforeWithdrawal))
         switch upgrade.judge(request.export, kind) {
         case .execute: break
         case .executeAndCommit: commitsFirst = true
@@ -267,6 +268,7 @@ extension ServerNode {
         if configuration.keepsAudit { addAudit(request, into: &transaction) }
         transaction.transno = transno.rawValue
         apply(&transaction, now: now)
+        if configuration.mutation.is(.tellsCommittedEarly) { rpc.lastCommitted = transno }
         replyBody = grantForOpen(request, replyBody, now: now)
         replyBody = account(request, replyBody)
         if commitsFirst {
@@ -296,7 +298,11 @@ extension ServerNode {
             nextTransno = max(nextTransno, request.replayTransno.rawValue + 1)
             return request.replayTransno
         }
-        defer { nextTransno += 1 }
+        defer {
+            faultCounter += 1
+            let isReused = configuration.mutation.is(.reusesTransno) && faultCounter % 8 == 0
+            if !isReused { nextTransno += 1 }
+        }
         return Transno(rawValue: nextTransno)
     }
 

@@ -75,15 +75,18 @@ extension ServerNode {
 
     private mutating func startClean(_ record: CleanRecord, now: Ticks) throws(StartRefusal) {
         hasCleanStart = true
+        if configuration.mutation.is(.keepsCleanRecord) { isRunCommitted = true }
         try loadClients()
         loadService(afterCleanStop: true, now: now)
         do throws(WireError) {
-            for blob in record.lockReservations {
+            for blob in record.lockReservations
+            where !configuration.mutation.is(.servesAtOnce) {
                 let reserved = try ReservationCodec.decode(blob)
                 _ = locks.install(reserved, owner: owner(UInt32(reserved.ownerKey)))
             }
             if case .metadata(var metadata) = service {
-                for blob in record.openReservations {
+                for blob in record.openReservations
+                where !configuration.mutation.is(.forgetsReservedOpens) {
                     metadata.install(try OpenReservation.decode(blob))
                 }
                 service = .metadata(metadata)

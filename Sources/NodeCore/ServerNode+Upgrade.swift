@@ -70,13 +70,15 @@ extension ServerNode {
                     cookie: pending.rawValue, lnet: &lnet, now: now)
             }
         case .suspendBlockingASTs:
-            locks.suspendBlockingASTs(now: now)
+            if !configuration.mutation.is(.conflictsNotSuspended) {
+                locks.suspendBlockingASTs(now: now)
+            }
             refuseAllGlimpses(now: now)
             refuseAllParked(now: now)
         case .resumeBlockingASTs:
             locks.resumeBlockingASTs(now: now)
         case .commitBeforeReply(let isOn):
-            commitsBeforeReply = isOn
+            commitsBeforeReply = isOn && !configuration.mutation.is(.repliesBeforeCommit)
         case .commitNow:
             if let store, store.hasOpenGroup || !afterGroup.isEmpty {
                 afterOpenGroup.append(.backlog)
@@ -86,7 +88,7 @@ extension ServerNode {
             }
         case .seal:
             isSealed = true
-            locks.seal()
+            if !configuration.mutation.is(.locksAfterSeal) { locks.seal() }
         case .unseal:
             isSealed = false
             locks.unseal()
@@ -136,7 +138,11 @@ extension ServerNode {
                 upgradeAcceptedAt = at
                 preparedAt = nil
                 committedAt = nil
-            case .allPrepared: preparedAt = at
+            case .allPrepared:
+                preparedAt = at
+                if configuration.mutation.is(.evictsPrepared), let first = exportIndices.first {
+                    rpc.evict(first, .owner("a deliberate bug"), lnet: &lnet, now: now)
+                }
             case .committed: committedAt = at
             case .leftBehind(let export):
                 let uuid = rpc.summary(of: export)?.uuid ?? "client \(export)"
@@ -239,7 +245,11 @@ extension ServerNode {
         writeRun(into: &transaction)
         for row in record.rows() { transaction.put(.reservations, key: row.key, value: row.value) }
         apply(&transaction, now: now)
-        afterOpenGroup.append(.record(Transno(rawValue: nextTransno - 1)))
+        if configuration.mutation.is(.commitNoticeBeforeCommit) {
+            feed(.recordCommitted(lastCommitted: Transno(rawValue: nextTransno - 1)), now: now)
+        } else {
+            afterOpenGroup.append(.record(Transno(rawValue: nextTransno - 1)))
+        }
         wantsCommit = true
     }
 }

@@ -133,11 +133,14 @@ public struct ServerNode {
         rpcConfiguration.recoveryLimit = configuration.recoveryLimit
         rpcConfiguration.adaptive = configuration.adaptive
         rpcConfiguration.silenceMax = configuration.silenceMax
+        rpcConfiguration.mutation = configuration.mutation
         rpc = RPCServer(rpcConfiguration)
         var lockConfiguration = LockServerConfiguration(instance: instance)
         lockConfiguration.callbackTimeout = configuration.callbackTimeout
+        lockConfiguration.mutation = configuration.mutation
         locks = LockServer(lockConfiguration)
         upgrade = UpgradeTarget(instance: instance)
+        upgrade.mutation = configuration.mutation
         admission = .admission(UInt64(configuration.targetIndex))
         switch configuration.kind {
         case .mds:
@@ -157,6 +160,7 @@ public struct ServerNode {
             clientConfiguration.xidStart = (instance / 1000) << 20 + ((instance % 1000) << 10)
             clientConfiguration.versions = configuration.versions
             clientConfiguration.features = configuration.features
+            clientConfiguration.mutation = configuration.mutation
             client = ClientCore(clientConfiguration)
         }
     }

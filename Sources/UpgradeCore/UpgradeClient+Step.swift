@@ -17,7 +17,7 @@ extension UpgradeClient {
                 return .taken
             }
             actions.append(.shutGate)
-            if isIdle || mutation.contains(.receiptBeforeDrained) {
+            if isIdle || mutation.is(.receiptBeforeDrained) {
                 prepare(notice.epoch, ast: ast, now: now, into: &actions)
             } else {
                 answer(ast, into: &actions)
@@ -64,7 +64,7 @@ extension UpgradeClient {
                 notice.epoch > (earlyNotice?.epoch ?? .none)
                     || earlyNotice?.isPreflush == true
             else { return .dropped(.staleEpoch) }
-            guard !mutation.contains(.forgetEarlyNotice) else { return .dropped(.notAsked) }
+            guard !mutation.is(.forgetEarlyNotice) else { return .dropped(.notAsked) }
             earlyNotice = notice
             return .taken
         case (.disconnected, .notice(_, let ast, _)):
@@ -133,7 +133,7 @@ extension UpgradeClient {
         case (.closing(let epoch), .granted(let named)),
             (.prepared(let epoch), .granted(let named)):
             ended = max(ended, named)
-            guard named >= epoch || mutation.contains(.anyGrantOpens) else {
+            guard named >= epoch || mutation.is(.anyGrantOpens) else {
                 return .dropped(.staleEpoch)
             }
             open(now: now, into: &actions)

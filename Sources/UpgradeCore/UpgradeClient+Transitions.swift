@@ -5,7 +5,7 @@ internal import WireFormat
 extension UpgradeClient {
     /// Newer than all we know; or the announcement proper of what we know from its pre-flush.
     func isNews(_ notice: UpgradeNotice) -> Bool {
-        if mutation.contains(.anyNoticeShuts) { return true }
+        if mutation.is(.anyNoticeShuts) { return true }
         guard notice.epoch > ended else { return false }
         return notice.epoch > seen
             || (notice.epoch == seen && isSeenAsPreflush && !notice.isPreflush)
@@ -117,7 +117,7 @@ extension UpgradeClient {
         admission = reply.admission
         admissionEpoch = reply.epoch
         if let notice = reply.notice, notice.epoch >= seen, notice.epoch > ended { hear(notice) }
-        if reply.mode == .recovering, mutation.contains(.purgeOnAnyRestart) {
+        if reply.mode == .recovering, mutation.is(.purgeOnAnyRestart) {
             actions.append(.purgeSaved(upTo: Transno(rawValue: .max)))
         }
         if reply.mode == .cleanRecord || reply.admission == .committed {
@@ -187,7 +187,7 @@ extension UpgradeClient {
     }
 
     private mutating func setImpatience(now: Ticks) {
-        guard mutation.contains(.clientOpensByTime), impatientAt == .distantFuture else { return }
+        guard mutation.is(.clientOpensByTime), impatientAt == .distantFuture else { return }
         impatientAt = now + .milliseconds(UInt64(notice?.deadlineMs ?? 1_000))
     }
 }

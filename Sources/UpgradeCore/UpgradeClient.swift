@@ -13,7 +13,8 @@ public struct UpgradeClient: Sendable {
     /// Events that were legal and of no use.
     public internal(set) var droppedCount: UInt64 = 0
 
-    package var mutation: Mutation = []
+    /// The deliberate bug, where a test asks for one.
+    public var mutation = Mutation.none
 
     /// The newest epoch that was announced to us, and whether only its pre-flush was.
     var seen = UpgradeEpoch.none
@@ -40,8 +41,11 @@ public struct UpgradeClient: Sendable {
     /// For one mutation only: when a client without patience would open.
     var impatientAt = Ticks.distantFuture
 
-    public init(configuration: Configuration = Configuration()) {
+    public init(
+        configuration: Configuration = Configuration(), mutation: Mutation = .none
+    ) {
         self.configuration = configuration
+        self.mutation = mutation
         history.note(.disconnected, at: .zero)
     }
 

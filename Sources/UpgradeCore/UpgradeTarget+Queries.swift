@@ -86,7 +86,7 @@ extension UpgradeTarget {
 
     /// Invariant A's check, to be asked where a transno would be assigned.
     public func verdict(for client: UInt32, _ request: RequestClass) -> Verdict {
-        if mutation.contains(.executeAfterSeal), isKnown(client) {
+        if mutation.is(.executeAfterSeal), isKnown(client) {
             switch state {
             case .sealed, .committed: return .execute
             case .serving, .announced, .gathering, .committing, .stopped, .aborting: break
@@ -99,7 +99,7 @@ extension UpgradeTarget {
             break
         }
         guard isKnown(client) else { return .refuse }
-        if mutation.contains(.targetDoesNotCheck) { return .execute }
+        if mutation.is(.targetDoesNotCheck) { return .execute }
         switch clients[Int(client)].standing {
         case .vacant:
             return .refuse
@@ -112,7 +112,7 @@ extension UpgradeTarget {
         case .prepared, .bornPrepared:
             return request == .flush ? .executeAndCommit : .refuse
         case .leftBehind:
-            return mutation.contains(.countWithoutFencing) ? .execute : .leaveForNext
+            return mutation.is(.countWithoutFencing) ? .execute : .leaveForNext
         }
     }
 

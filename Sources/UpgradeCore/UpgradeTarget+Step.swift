@@ -32,7 +32,7 @@ extension UpgradeTarget {
             abort(epoch, reason, now: now, into: &actions)
             return .taken
         case (.committed(let epoch), .abort(let reason))
-        where mutation.contains(.abortOutOfCommitted):
+        where mutation.is(.abortOutOfCommitted):
             abort(epoch, reason, now: now, into: &actions)
             return .taken
         case (.sealed(let epoch), .abort), (.committed(let epoch), .abort),
@@ -118,7 +118,7 @@ extension UpgradeTarget {
             enter(.committing(epoch), now: now)
             actions.append(.report(.allPrepared, at: now))
             actions.append(.commitBeforeReply(true))
-            if mutation.contains(.sealBeforeBacklog) {
+            if mutation.is(.sealBeforeBacklog) {
                 seal(epoch, now: now, into: &actions)
             } else {
                 actions.append(.commitNow)
@@ -197,7 +197,7 @@ extension UpgradeTarget {
         case (.announced(let epoch), .tick), (.gathering(let epoch), .tick):
             return judgeTime(epoch, now: now, into: &actions)
         case (.committing(let epoch), .tick):
-            guard let plan, now >= plan.expiry, !mutation.contains(.neverExpires) else {
+            guard let plan, now >= plan.expiry, !mutation.is(.neverExpires) else {
                 return .dropped(.nothingDue)
             }
             abort(epoch, .expired, now: now, into: &actions)

@@ -81,7 +81,7 @@ extension UpgradeTarget {
             else { throw fault("clientAdmitted as a reconnect of a client that is not here") }
             // Admission belongs to the export: nothing changes with the connection.
             clients[Int(client)].lastHeard = now
-            if mutation.contains(.reconnectWaitsAgain), isExclusiveQueued,
+            if mutation.is(.reconnectWaitsAgain), isExclusiveQueued,
                 clients[Int(client)].standing == .granted
             {
                 setStanding(.prepared, of: client)
@@ -135,7 +135,10 @@ extension UpgradeTarget {
         case .granted: break
         }
         // Valid for a later epoch too, as long as no grant came between.
-        guard receipt.epoch > clients[index].grantEpoch, receipt.epoch <= epoch else {
+        guard
+            receipt.epoch > clients[index].grantEpoch || mutation.is(.receiptOutlivesGrant),
+            receipt.epoch <= epoch
+        else {
             return .dropped(.staleEpoch)
         }
         guard isExclusiveQueued else { return .dropped(.notAsked) }
@@ -210,7 +213,7 @@ extension UpgradeTarget {
         _ epoch: UpgradeEpoch, now: Ticks, into actions: inout Outbox<Action>
     ) -> StepOutcome {
         guard let plan else { return .dropped(.nothingDue) }
-        if now >= plan.expiry, !mutation.contains(.neverExpires) {
+        if now >= plan.expiry, !mutation.is(.neverExpires) {
             abort(epoch, .expired, now: now, into: &actions)
             return .taken
         }
@@ -231,7 +234,7 @@ extension UpgradeTarget {
                 let client = UInt32(index)
                 // The lock away first, then counted absent.
                 actions.append(.takeAdmission(client: client))
-                if !mutation.contains(.countWithoutFencing) {
+                if !mutation.is(.countWithoutFencing) {
                     actions.append(.fence(client: client))
                 }
                 setStanding(.leftBehind, of: client)
@@ -247,7 +250,7 @@ extension UpgradeTarget {
         actions.append(.report(.sealed, at: now))
         actions.append(.seal)
         actions.append(.writeCleanRecord(epoch))
-        if mutation.contains(.tellBeforeDisk) {
+        if mutation.is(.tellBeforeDisk) {
             actions.append(
                 .broadcast(CommitNotice(epoch: epoch, lastCommitted: lastCommitted, next: next)))
         }

@@ -41,7 +41,8 @@ public struct UpgradeTarget: Sendable {
     /// Why the last upgrade was given up, where it was.
     public internal(set) var lastAbort: UpgradeAbortReason?
 
-    package var mutation: Mutation = []
+    /// The deliberate bug, where a test asks for one.
+    public var mutation = Mutation.none
 
     var counter: UInt64 = 0
     var plan: Plan?

@@ -20,7 +20,7 @@ struct World {
         var upgradeBudget = 1
         var start = UpgradeStart()
         var preflush = TickInterval.zero
-        var mutation: Mutation = []
+        var mutation = Mutation.none
         /// The record is withdrawn with the first update's group, and replies do not wait for it.
         var withdrawsLazily = false
         var hasTime = true

@@ -13,7 +13,8 @@ extension RPCClient {
     ) {
         guard case .awaitingOpens = imports[index].recovery?.phase else { return }
         imports[index].recovery!.phase = .opens
-        imports[index].recovery!.replays = opens
+        imports[index].recovery!.replays =
+            configuration.mutation.is(.forgetsOpenReplays) ? [] : opens
         imports[index].recovery!.nextReplay = 0
         pumpRecovery(index, &lnet, now)
     }

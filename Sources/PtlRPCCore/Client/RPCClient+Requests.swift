@@ -241,7 +241,10 @@ extension RPCClient {
     mutating func prune(_ index: Int) {
         // What is being replayed stays until all of it is: it may be under way.
         guard imports[index].recovery?.updatesUnderWay ?? 0 == 0 else { return }
-        while let xid = imports[index].takeCommitted(upTo: imports[index].lastCommitted) {
+        let bound =
+            configuration.mutation.is(.forgetsAnswered)
+            ? Transno(rawValue: .max) : imports[index].lastCommitted
+        while let xid = imports[index].takeCommitted(upTo: bound) {
             requests.remove(xid)
         }
     }

@@ -53,6 +53,8 @@ public struct RPCClientConfiguration: Sendable {
     public var xidStart: UInt64
     /// Seed of the jitter.
     public var seed: UInt64
+    /// The deliberate bug, where a test asks for one.
+    public var mutation = Mutation.none
 
     public init(clientUUID: String, clientHandle: UInt64, wallSeconds: UInt64, seed: UInt64) {
         self.clientUUID = clientUUID

@@ -319,6 +319,7 @@ extension RPCServer {
             guard
                 first.transno <= recovery.nextTransno
                     || recovery.readyCount == recovery.requestingCount
+                    || configuration.mutation.is(.replaysOutOfOrder)
             else { return }
             recovery.queue.removeFirst()
             recovery.queuedCount -= 1

@@ -80,7 +80,10 @@ extension RPCServer {
         _ index: UInt32, _ header: PtlRPCBody, _ body: RequestBody, _ put: LNetEvent.Put,
         _ replyPortal: UInt32, takesEarly: Bool, lnet: inout LNetCore
     ) {
-        guard header.connectionCount == exports[index].connectionCount else {
+        guard
+            header.connectionCount == exports[index].connectionCount
+                || configuration.mutation.is(.acceptsOlderConnections)
+        else {
             if header.connectionCount < exports[index].connectionCount {
                 counters.obsolete += 1
             } else {
@@ -257,7 +260,7 @@ extension RPCServer {
         let tag = Int(request.tag) - 1
         let xid = exports[index].slots[tag].xid
         switch exports[index].slots[tag].state {
-        case .finished where xid == request.xid:
+        case .finished where xid == request.xid && !configuration.mutation.is(.executesResends):
             if request.isReplay {
                 counters.replayedFromRecord += 1
             } else {
@@ -267,7 +270,7 @@ extension RPCServer {
             sendSaved(slot, request, lnet: &lnet)
         case .empty:
             start(request, lnet: &lnet)
-        case .refused where xid <= request.xid, .finished where xid < request.xid:
+        case .refused where xid <= request.xid, .finished where xid <= request.xid:
             start(request, lnet: &lnet)
         case .inProgress where xid < request.xid:
             // The client has forgotten the update that still holds the tag.

@@ -96,6 +96,7 @@ public struct RPCServer: Sendable {
     /// client that is no more is ignored.
     public mutating func load(replyKey key: [UInt8], value: [UInt8]) throws(WireError) {
         precondition(stage == .standby, "records are loaded before the start")
+        if configuration.mutation.is(.losesReplyData) { return }
         let record = try ReplyRecord(key: key, value: value)
         guard exports.contains(record.index),
             exports[record.index].clientHandle == record.clientHandle

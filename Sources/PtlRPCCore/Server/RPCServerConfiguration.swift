@@ -40,6 +40,8 @@ public struct RPCServerConfiguration: Sendable {
     public var silenceMax: TickInterval?
     /// The top byte of this server's cookies in LNet: events with another belong to other users.
     public var cookieTag: UInt8 = 0x53
+    /// The deliberate bug, where a test asks for one.
+    public var mutation = Mutation.none
 
     public init(targetName: String, kind: TargetKind, instance: UInt64) {
         self.targetName = targetName
