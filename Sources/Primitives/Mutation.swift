@@ -97,6 +97,16 @@ public enum Mutation: String, CaseIterable, Sendable, BitwiseCopyable {
     /// Write-back goes on after the receipt.
     case writeBackPassesReceipt
 
+    /// Whether this build can be made to do wrong at all.
+    @inlinable
+    public static var isCompiledIn: Bool {
+        #if DEBUG || MUTATIONS
+            true
+        #else
+            false
+        #endif
+    }
+
     /// Whether this one is in force.
     @inlinable
     public func `is`(_ other: Mutation) -> Bool {

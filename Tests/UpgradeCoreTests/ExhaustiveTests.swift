@@ -1,3 +1,4 @@
+import class Foundation.ProcessInfo
 import Primitives
 import Testing
 @testable import UpgradeCore
@@ -76,11 +77,16 @@ extension World {
         hasher.combine(target.isStopped)
     }
 
+    /// `EXPLORE=worlds` in the environment: as many worlds at most instead of the test's own bound.
+    static let worldsMaxAsked = ProcessInfo.processInfo.environment["EXPLORE"].flatMap { Int($0) }
+
     /// Walks every interleaving up to a number of different worlds. Gives how many there were, whether
     /// that was all, and the first violation.
     static func explore(
         from start: World, worldsMax: Int
     ) -> (count: Int, isComplete: Bool, violation: String?) {
+        let worldsMax = worldsMaxAsked ?? worldsMax
+        defer { if worldsMaxAsked != nil { print("explored up to \(worldsMax) worlds") } }
         var seen: Set<[Int]> = [start.fingerprint]
         var frontier = [start]
         var random = SplitMix64(seed: 1)
@@ -100,6 +106,7 @@ extension World {
                 frontier.append(next)
             }
         }
+        if worldsMaxAsked != nil { print("complete: \(seen.count) worlds") }
         return (seen.count, true, nil)
     }
 

@@ -28,6 +28,7 @@ extension Simulation {
             UInt64(cluster.wall.seconds) << 20
             + UInt64(cluster.wall.nanoseconds / 1_000_000) << 10
         client.reportsUpdates = true
+        client.mutation = configuration.mutation
         client.writebackDelay = .milliseconds([5, 100, 500][random.below(3)])
         if random.oneIn(4) { client.dirtyByteCountMax = 64 << 10 }
         if random.oneIn(4) { client.cacheByteCountMax = 64 << 10 }

@@ -25,6 +25,7 @@ extension Simulation {
             seed: random.next())
         server.versions = versions
         server.keepsAudit = true
+        server.mutation = configuration.mutation
         server.stripeSize = 64 << 10
         if place == 0 { server.objectTargets = Array(clientTargets.dropFirst()) }
         return server

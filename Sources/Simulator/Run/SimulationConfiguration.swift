@@ -16,6 +16,9 @@ public struct SimulationConfiguration: Sendable {
     public var hasEveryFault = false
     /// Load alone: nothing goes wrong but what `fixedRates` says.
     public var hasNoFaults = false
+    /// A deliberate bug of every server and client. Without effect in a release build that was made
+    /// without MUTATIONS.
+    public var mutation = Mutation.none
     /// What happens last: when the faults have stopped, everything comes to its end within this.
     public var calmLimit = TickInterval.seconds(600)
     /// Happenings after which the run is given up.

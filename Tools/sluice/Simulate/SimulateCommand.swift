@@ -88,9 +88,24 @@ struct SimulateCommand: ParsableCommand {
             "Virtual minutes for everything to end when faults stop.", valueName: "m"))
     var calm = 10.0
 
+    @Option(
+        help: ArgumentHelp(
+            "A deliberate bug in every server and client: what the checks are checked with. "
+                + "Needs a debug build, or one with -Xswiftc -DMUTATIONS.",
+            valueName: "name"),
+        transform: SimulateCommand.mutation)
+    var mutation = Mutation.none
+
+    @Flag(help: "After how many of the seeds each deliberate bug is found.")
+    var mutations = false
+
     /// Runs the seeds in this process and reports line by line: what `simulate` starts.
     @Flag(help: .hidden)
     var worker = false
+
+    /// With `--worker`: the first violation ends it.
+    @Flag(help: .hidden)
+    var untilViolation = false
 
     /// With `--worker`: every line of the timeline as it comes.
     @Flag(help: .hidden)
@@ -120,12 +135,28 @@ struct SimulateCommand: ParsableCommand {
             throw ValidationError("--seeds and --replay exclude each other")
         }
         if shrink, replay == nil { throw ValidationError("--shrink needs --replay SEED") }
+        if mutations || mutation != .none, !Mutation.isCompiledIn {
+            throw ValidationError(
+                "this build has no deliberate bugs: use a debug build, or build with "
+                    + "-Xswiftc -DMUTATIONS")
+        }
+        if mutations, mutation != .none || replay != nil {
+            throw ValidationError("--mutations tries each of them: it takes --seeds alone")
+        }
         if everyFault, noFaults {
             throw ValidationError("--every-fault and --no-faults exclude each other")
         }
         if clients > 10_000, seeds != nil || replay != nil {
             throw ValidationError("--clients must be at most 10000 with --seeds or --replay")
         }
+    }
+
+    private static func mutation(_ name: String) throws -> Mutation {
+        guard let mutation = Mutation(rawValue: name) else {
+            let names = Mutation.allCases.map(\.rawValue).joined(separator: ", ")
+            throw ValidationError("'\(name)' is none of \(names)")
+        }
+        return mutation
     }
 
     func configuration(_ seed: UInt64) -> SimulationConfiguration {
@@ -137,6 +168,7 @@ struct SimulateCommand: ParsableCommand {
         configuration.fixedRates = faults.map { ($0.fault, $0.rate) }
         configuration.hasEveryFault = everyFault
         configuration.hasNoFaults = noFaults
+        configuration.mutation = mutation
         configuration.calmLimit = TickInterval(nanoseconds: UInt64(calm * 60e9))
         return configuration
     }
@@ -144,6 +176,11 @@ struct SimulateCommand: ParsableCommand {
     func run() throws {
         if worker {
             return SimulationWorker(command: self).run(seeds ?? SeedRange(1...1))
+        }
+        if mutations {
+            let report = MutationReport(command: self, seeds: seeds ?? SeedRange(1...1000))
+            guard report.run() else { throw ExitCode(1) }
+            return
         }
         if clients >= 1000, seeds == nil, replay == nil {
             return try ScaleReport(command: self).run()
@@ -198,6 +235,7 @@ struct SimulateCommand: ParsableCommand {
         for fault in faults { list += ["--fault", "\(fault.fault.rawValue)=\(fault.rate)"] }
         if everyFault { list.append("--every-fault") }
         if noFaults { list.append("--no-faults") }
+        if mutation != .none { list += ["--mutation", mutation.rawValue] }
         return list
     }
 }

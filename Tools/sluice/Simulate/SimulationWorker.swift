@@ -38,6 +38,7 @@ struct SimulationWorker {
                 "end \(seed) \(verdict) \(String(outcome.digest, radix: 16)) \(outcome.events) "
                     + "\(outcome.operations) \(outcome.passed.nanoseconds) \(nanoseconds) "
                     + text.replacingOccurrences(of: "\n", with: "\\n"))
+            if command.untilViolation, outcome.violation != nil { break }
         }
         for row in coverage.rows { Output.line("cover \(row.count) \(row.name)") }
     }
