@@ -86,7 +86,7 @@ extension World {
         from start: World, worldsMax: Int
     ) -> (count: Int, isComplete: Bool, violation: String?) {
         let worldsMax = worldsMaxAsked ?? worldsMax
-        defer { if worldsMaxAsked != nil { print("explored up to \(worldsMax) worlds") } }
+        defer { if worldsMaxAsked != nil { Swift.print("explored up to \(worldsMax) worlds") } }
         var seen: Set<[Int]> = [start.fingerprint]
         var frontier = [start]
         var random = SplitMix64(seed: 1)
@@ -106,7 +106,7 @@ extension World {
                 frontier.append(next)
             }
         }
-        if worldsMaxAsked != nil { print("complete: \(seen.count) worlds") }
+        if worldsMaxAsked != nil { Swift.print("complete: \(seen.count) worlds") }
         return (seen.count, true, nil)
     }
 
