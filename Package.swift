@@ -53,6 +53,9 @@ let package = Package(
             name: "CLMDB", path: "CModules/CLMDB", publicHeadersPath: "include",
             linkerSettings: [.linkedLibrary("lmdb")]),
 
+        // What a thread used, for benchmarks: processor time, switches, allocations.
+        .target(name: "CUsage", path: "CModules/CUsage", publicHeadersPath: "include"),
+
         // Core: values without I/O, clocks, logs or unseeded randomness.
         // Ticks, ids, seeded random, slot tables, queues of actions.
         room("Primitives"),
@@ -122,7 +125,7 @@ let package = Package(
             name: "sluice",
             dependencies: [
                 "SluiceClient", "NodeRuntime", "ClientCore", "NodeCore", "PtlRPCCore", "LNetCore",
-                "EventLoop", "Simulator",
+                "EventLoop", "Simulator", "CUsage", "CFabric", "UpgradeCore",
                 "Store", "WireFormat", "Primitives",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),

@@ -1,3 +1,4 @@
+public import UpgradeCore
 public import ClientCore
 public import LNetCore
 public import Primitives
@@ -41,6 +42,8 @@ public struct ServerConfiguration: Sendable {
     public var adaptive: AdaptiveTimeouts? = AdaptiveTimeouts()
     /// A client that said nothing for this long, while others did, is evicted; nil for never.
     public var silenceMax: TickInterval?
+    /// Tell the shell what an upgrade's clock is read at (`ServerAction.upgrade`).
+    public var tellsUpgradeStamps = false
     /// Every update leaves a row in table `audit`, in its own transaction.
     public var keepsAudit = false
     /// Start on an unclean store in a changed protocol range all the same.
@@ -72,6 +75,8 @@ public enum ServerAction: Sendable {
     /// The upgrade has come to its end: close the store and end.
     case stop
     case log(ServerLog)
+    /// A stamp of an upgrade, where they are asked for: t0, t1, t4, t5, t6 and t8.
+    case upgrade(UpgradeEvent, at: Ticks)
 }
 
 /// How an instance came up.

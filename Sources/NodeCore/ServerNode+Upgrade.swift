@@ -133,6 +133,7 @@ extension ServerNode {
             isStopped = true
             actions.append(.stop)
         case .report(let event, let at):
+            if configuration.tellsUpgradeStamps { actions.append(.upgrade(event, at: at)) }
             switch event {
             case .accepted:
                 upgradeAcceptedAt = at

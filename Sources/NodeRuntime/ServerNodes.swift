@@ -187,6 +187,8 @@ struct ServerNodes: ~Copyable, NodeSet {
                 return
             case .log(let line):
                 log(line.line)
+            case .upgrade(let event, let at):
+                options.onUpgradeStamp?(event, at, Host.monotonicNow)
             }
         }
     }

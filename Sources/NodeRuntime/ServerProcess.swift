@@ -4,6 +4,7 @@ public import LNetCore
 public import NodeCore
 public import Primitives
 public import Store
+public import UpgradeCore
 internal import Synchronization
 public import WireFormat
 
@@ -36,6 +37,12 @@ public final class ServerProcess: @unchecked Sendable {
         public var stopDeadlineMs: UInt32 = 2_000
         /// Lines for an operator. Called on the loop's thread.
         public var log: @Sendable (String) -> Void = { _ in }
+        /// Called on the loop's thread with the stamps of an upgrade: when the turn that brought it
+        /// about began, and what the time is now that the turn's work is done. Setting it makes the
+        /// node tell them.
+        public var onUpgradeStamp: (@Sendable (UpgradeEvent, _ at: Ticks, _ now: Ticks) -> Void)? {
+            didSet { configuration.tellsUpgradeStamps = onUpgradeStamp != nil }
+        }
         /// Called on the loop's thread when the server begins to serve clients.
         public var onServing: @Sendable (_ instance: UInt64, ServerStart) -> Void = { _, _ in }
 

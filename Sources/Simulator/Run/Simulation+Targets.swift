@@ -195,7 +195,7 @@ extension Simulation {
         let place = targetOfNode[node]
         guard place >= 0 else { return }
         switch action {
-        case .commit: break
+        case .commit, .upgrade: break
         case .serving(_, let start):
             note(node, "\(start)")
             coverage.note(start)

@@ -5,5 +5,9 @@ struct BenchCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench",
         abstract: "Measure parts of the stack against what they stand on, side by side.",
-        subcommands: [RecoveryBenchCommand.self])
+        subcommands: [
+            NetBenchCommand.self, RPCBenchCommand.self, NotifyBenchCommand.self,
+            PeersBenchCommand.self, RecoveryBenchCommand.self,
+            NetPeerCommand.self, FanOutClientsCommand.self, SlowClientsCommand.self,
+        ])
 }

@@ -102,6 +102,13 @@ struct ServeCommand: ParsableCommand {
         help: ArgumentHelp("lose, repeat or corrupt.", visibility: .hidden))
     var fault: FaultName?
 
+    @Option(
+        help: ArgumentHelp(
+            "Write the stamps of an upgrade to this file when it ends, a line each: what, client, "
+                + "ns of CLOCK_MONOTONIC at which the loop's turn began and ended.",
+            valueName: "file"))
+    var stamps: String?
+
     @Flag(help: ArgumentHelp("End when standard input ends.", visibility: .hidden))
     var supervised = false
 
@@ -200,6 +207,10 @@ struct ServeCommand: ParsableCommand {
         options.configuration.fault = fault?.fault
         let log = makeLog()
         options.log = { log.info("\($0)") }
+        if let stamps {
+            let keeper = StampKeeper(path: stamps)
+            options.onUpgradeStamp = { keeper.take($0, at: $1, now: $2) }
+        }
         let line = "target=\(target) nid=\(nid)"
         let range = protocolRange.text
         options.onServing = { instance, start in

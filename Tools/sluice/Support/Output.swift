@@ -3,12 +3,18 @@ import Foundation
 /// Where commands write.
 enum Output {
     /// One JSON object, keys in alphabetical order, so that two runs can be compared.
-    static func json(_ value: some Encodable) throws {
+    static func json(_ value: some Encodable, pretty: Bool = true) throws {
+        try FileHandle.standardOutput.write(contentsOf: encoded(value, pretty: pretty))
+    }
+
+    /// The bytes of one JSON object and the end of its last line.
+    static func encoded(_ value: some Encodable, pretty: Bool = true) throws -> Data {
         let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        if pretty { encoder.outputFormatting.insert(.prettyPrinted) }
         var data = try encoder.encode(value)
         data.append(0x0A)
-        try FileHandle.standardOutput.write(contentsOf: data)
+        return data
     }
 
     /// One line on standard output, at once: whoever reads a pipe must see it now.

@@ -5,7 +5,11 @@ struct TextTable {
 
     init(_ header: String...) { self.header = header }
 
-    mutating func add(_ cells: String...) {
+    init(columns: [String]) { header = columns }
+
+    mutating func add(_ cells: String...) { add(row: cells) }
+
+    mutating func add(row cells: [String]) {
         precondition(cells.count == header.count, "a row has a cell for every column")
         rows.append(cells)
     }

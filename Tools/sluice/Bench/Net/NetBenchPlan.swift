@@ -1,0 +1,48 @@
+import LNetCore
+import Primitives
+import WireFormat
+
+/// What the two sides of a network benchmark do.
+enum NetBenchKind: String, CaseIterable, Sendable {
+    /// LNet: a PUT of 64 B, answered by one.
+    case put
+    /// LNet: GETs of 1 MiB, 8 of them under way.
+    case get
+    /// Two sockets and epoll: as many bytes there and back as `put` has on the wire.
+    case echo
+    /// The same: requests and answers of as many bytes as those of `get`.
+    case fetch
+    /// One socket writes as fast as it can, the other reads.
+    case stream
+
+    var isLNet: Bool { self == .put || self == .get }
+}
+
+/// Sizes of what is on the wire; see `SockLNDConnection` and `LNetHeader`.
+enum NetBenchSize {
+    static let put = 64
+    static let get = 1 << 20
+    static let depth = 8
+    /// socklnd's message header and LNet's, in front of every payload.
+    static let headers = 24 + 72
+    /// Operations at the start of a run that are not counted: connections, caches, branch tables.
+    static let skipped = 64
+    static let portal: UInt32 = 40
+    static let getBits: UInt64 = 7
+
+    static func configuration(_ nid: NID, acceptPort: UInt16) -> LNetConfiguration {
+        LNetConfiguration(
+            nid: nid, incarnation: 0, acceptPort: acceptPort, privilegedPorts: false,
+            seed: nid.rawValue)
+    }
+}
+
+/// How a side waits for what comes next.
+enum NetBenchWait: String, CaseIterable, Sendable {
+    /// Asks again and again, without sleeping.
+    case polling
+    /// Sleeps in the kernel.
+    case sleeping
+
+    var spin: TickInterval { self == .polling ? .seconds(3600) : .zero }
+}
