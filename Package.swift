@@ -32,7 +32,7 @@ let package = Package(
         .default(enabledTraits: ["RDMA"]),
     ],
     dependencies: [
-        // Only the command line uses what others have written.
+        // Only the command line and the control socket use what others have written.
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
         .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
@@ -102,7 +102,8 @@ let package = Package(
         room(
             "NodeRuntime",
             [
-                "CFabric", "EventLoop", "TCPTransport", "VerbsTransport", "Store", "NodeCore",
+                .product(name: "Yams", package: "Yams"), "CFabric", "EventLoop", "TCPTransport",
+                "VerbsTransport", "Store", "NodeCore",
                 "Primitives", "WireFormat", "LNDCore", "LNetCore", "StorageCore", "UpgradeCore",
                 "ClientCore",
                 "PtlRPCCore", "LDLMCore",
@@ -165,6 +166,10 @@ let package = Package(
                 "WireFormat", "Primitives",
             ]),
         proof("HouseTests", []),
-        proof("SluiceTests", ["SluiceClient", "sluice", "VerbsTransport"]),
+        proof(
+            "SluiceTests",
+            [
+                "SluiceClient", "sluice", "VerbsTransport", .product(name: "Yams", package: "Yams"),
+            ]),
     ]
 )

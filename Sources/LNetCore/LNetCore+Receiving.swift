@@ -36,6 +36,12 @@ extension LNetCore {
         _ header: LNetHeader, _ source: ProcessID, _ peer: SlotHandle
     ) -> Receiving {
         counters.received.count(header.body)
+        let interface =
+            peers.update(peer) {
+                $0.traffic.received.count(header.body)
+                return $0.interface
+            } ?? -1
+        if interface >= 0 { interfaces[interface].traffic.received.count(header.body) }
         let length = Int(header.payloadLength)
         var receiving = Receiving(
             header: header, source: source, peer: peer, target: .discard, accepted: 0)

@@ -246,9 +246,16 @@ extension LNetCore {
         }
     }
 
-    mutating func count(_ header: LNetHeader) {
+    mutating func count(_ header: LNetHeader, to peer: SlotHandle) {
         counters.sent.count(header.body)
         counters.sendLength &+= UInt64(header.payloadLength)
+        let interface =
+            peers.update(peer) {
+                $0.traffic.sent.count(header.body)
+                $0.creditsMin = min($0.creditsMin, $0.credits - $0.waiting.count)
+                return $0.interface
+            } ?? -1
+        if interface >= 0 { interfaces[interface].traffic.sent.count(header.body) }
     }
 
     /// Sends or queues a message whose payload stands in the caller's scratch. False: no place.
@@ -257,7 +264,7 @@ extension LNetCore {
     ) -> Bool {
         switch route(peer, payload.byteCount) {
         case .connection(let link):
-            count(header)
+            count(header, to: peer)
             if Self.isO2IB(link.rawValue) {
                 sendO2IB(header, payload, on: link)
                 return true
@@ -283,7 +290,7 @@ extension LNetCore {
         guard type == .o2ib else { return false }
         switch route(peer, range.count) {
         case .connection(let link):
-            count(header)
+            count(header, to: peer)
             sendO2IB(header, slot, range, on: link)
             return true
         case .wait:
@@ -300,7 +307,7 @@ extension LNetCore {
     ) -> Bool {
         switch route(peer, range.count) {
         case .connection(let link):
-            count(header)
+            count(header, to: peer)
             append(header, payload, range, to: link)
             return true
         case .wait, .loop:
@@ -333,7 +340,7 @@ extension LNetCore {
     private mutating func enqueue(_ message: WaitingMessage, _ peer: SlotHandle) -> Bool {
         let isSelf = peers.update(peer) { $0.isSelf } ?? false
         if isSelf {
-            count(message.header)
+            count(message.header, to: peer)
             loopback.append(message)
             return true
         }
@@ -372,7 +379,7 @@ extension LNetCore {
             if mustWait { interfaces[interface].waiters.append(peer) }
             guard let message = next else { return }
             interfaces[interface].credits -= 1
-            count(message.header)
+            count(message.header, to: peer)
             if let slot = message.slot {
                 sendO2IB(message.header, slot, message.range, on: SlotHandle(rawValue: link))
                 continue

@@ -1,6 +1,15 @@
 public import LNDCore
 public import WireFormat
 
+/// Messages of one interface, or with one peer: `sent_stats`, `received_stats`, `dropped_stats`.
+public struct LNetTraffic: Equatable, Sendable {
+    public internal(set) var sent = LNetCounters.ByType()
+    public internal(set) var received = LNetCounters.ByType()
+    public internal(set) var dropped = LNetCounters.ByType()
+
+    public init() {}
+}
+
 /// What a node has done and seen: `struct lnet_counters_common` and what `lnetctl stats` adds.
 public struct LNetCounters: Sendable {
     /// Messages of one direction by type.
@@ -10,6 +19,8 @@ public struct LNetCounters: Sendable {
         public internal(set) var get: UInt64 = 0
         public internal(set) var reply: UInt64 = 0
         public var total: UInt64 { ack &+ put &+ get &+ reply }
+
+        public init() {}
 
         mutating func count(_ body: LNetHeader.Body) {
             switch body {

@@ -8,6 +8,7 @@ struct NetworkInterface: Sendable {
     var credits: Int
     /// Peers with messages that wait for these credits, in order.
     var waiters = Outbox<SlotHandle>()
+    var traffic = LNetTraffic()
 }
 
 extension LNetCore {

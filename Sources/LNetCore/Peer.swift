@@ -35,6 +35,9 @@ struct Peer: Sendable {
     var agreeable: O2IBLNDParameters?
     /// Its requests that we rejected in a row because we were connecting, too.
     var races = 0
+    var traffic = LNetTraffic()
+    /// The fewest credits it ever had.
+    var creditsMin: Int
     /// The next peer in its bucket of the table.
     var next: UInt64 = 0
 
@@ -68,6 +71,7 @@ struct Peer: Sendable {
     init(process: ProcessID, credits: Int) {
         self.process = process
         self.credits = credits
+        creditsMin = credits
     }
 
     /// min_bulk: frames this long prefer BULK_OUT.

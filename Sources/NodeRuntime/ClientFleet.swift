@@ -10,20 +10,6 @@ public struct OperationToken: Hashable, Sendable {
     let handle: SlotHandle
 }
 
-/// What a ping came to.
-public struct PingAnswer: Sendable {
-    public var roundTrip: TickInterval
-    /// What the peer says of itself.
-    public var info: PingInfo
-}
-
-/// Why a ping was not answered: an errno and its words.
-public struct PingFailure: Error, Hashable, Sendable, CustomStringConvertible {
-    public var nid: NID
-    public var errno: Int32
-    public var description: String { "\(nid): \(FabricError.text(forErrno: errno))" }
-}
-
 /// Many clients of file systems on one event loop: submit from any thread, or from the loop itself.
 @safe
 public final class ClientFleet: @unchecked Sendable {
@@ -57,6 +43,7 @@ public final class ClientFleet: @unchecked Sendable {
     private let mail: Mailbox<FleetMail>
     private let completions: FleetCompletions
     private var reactor: Reactor<FleetNodes>
+    private let desk = NetworkDesk()
     private let thread = Lock<LoopThread?>(nil)
     private let failure = Lock<RuntimeError?>(nil)
 
@@ -92,7 +79,7 @@ public final class ClientFleet: @unchecked Sendable {
         }
         reactor = try Reactor(
             FleetNodes(made, options: options, mail: mail, completions: completions, loop: loop),
-            on: loop)
+            desk: desk, on: loop)
         guard options.listens else { return }
         for index in nodes.indices { try reactor.listen(index) }
     }
@@ -142,7 +129,10 @@ public final class ClientFleet: @unchecked Sendable {
 
     /// Runs the loop on the calling thread until `stop`.
     public func run() throws(RuntimeError) {
-        defer { reactor.close(on: loop) }
+        defer {
+            desk.close()
+            reactor.close(on: loop)
+        }
         reactor.core.begin(Moment(now: Host.monotonicNow, wall: .now))
         do {
             try loop.run(&reactor)
@@ -220,16 +210,19 @@ public final class ClientFleet: @unchecked Sendable {
         _ nid: NID, from node: Int = 0, timeout: TickInterval = .seconds(5),
         completion: @escaping @Sendable (Result<PingAnswer, PingFailure>) -> Void
     ) {
+        network(of: node).ping(nid, timeout: timeout, completion: completion)
+    }
+
+    /// A node's LNet, for its control socket and others who operate it.
+    public func network(of node: Int) -> NetworkAccess {
         let mail = mail
-        if !completions.whileOpen({ mail.post(.ping(node: node, nid, timeout, completion)) }) {
-            completion(.failure(PingFailure(nid: nid, errno: FleetNodes.shutdownErrno)))
-        }
+        return NetworkAccess(desk: desk) { body in mail.post(.network(node: node, body)) }
     }
 
     /// Shows what a node's LNet has counted, and its NIDs. Called on the loop's thread.
     public func inspectNetwork(
         _ node: Int, _ body: @escaping @Sendable (LNetCounters, [NID]) -> Void
-    ) { mail.post(.network(node: node, body)) }
+    ) { mail.post(.network(node: node) { lnet, _ in body(lnet.counters, lnet.nids) }) }
 
     /// Breaks every connection of all nodes, sockets and queue pairs, as a fault of the network
     /// would. They connect again, and send again what was under way.
@@ -248,10 +241,9 @@ enum FleetMail: Sendable {
     case unmount(node: Int, @Sendable () -> Void)
     case submit(node: Int, FileOperation, SlotHandle)
     case cancel(SlotHandle)
-    case ping(node: Int, NID, TickInterval, @Sendable (Result<PingAnswer, PingFailure>) -> Void)
     case inspect(node: Int, @Sendable (ClientCore) -> Void)
     case breakConnections
-    case network(node: Int, @Sendable (LNetCounters, [NID]) -> Void)
+    case network(node: Int, @Sendable (inout LNetCore, Ticks) -> Void)
     case stop
 }
 

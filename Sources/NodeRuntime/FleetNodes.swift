@@ -17,7 +17,6 @@ struct FleetNodes: ~Copyable, NodeSet {
     private var running: [Running] = []
     private var finished: [(SlotHandle, Result<FileResult, OperationError>)] = []
     private var unmounts: [[@Sendable () -> Void]]
-    private var pings: [[Ping]]
     private var commands = FleetCommands()
     private var hasFault = false
 
@@ -25,11 +24,6 @@ struct FleetNodes: ~Copyable, NodeSet {
         var handle: SlotHandle
         var node: Int
         var operation: SlotHandle
-    }
-
-    private struct Ping {
-        var id: UInt64
-        var completion: @Sendable (Result<PingAnswer, PingFailure>) -> Void
     }
 
     init(
@@ -42,7 +36,6 @@ struct FleetNodes: ~Copyable, NodeSet {
         self.completions = completions
         self.loop = loop
         unmounts = Array(repeating: [], count: nodes.count)
-        pings = Array(repeating: [], count: nodes.count)
     }
 
     mutating func begin(_ moment: Moment, _ dirty: inout DirtyNodes) {
@@ -63,8 +56,6 @@ struct FleetNodes: ~Copyable, NodeSet {
             for item in batch {
                 switch item {
                 case .unmount(let node, let completion): unmounts[node].append(completion)
-                case .ping(let node, _, _, let completion):
-                    pings[node].append(Ping(id: 0, completion: completion))
                 case .mount, .mountAll, .submit, .cancel, .inspect, .breakConnections, .network,
                     .stop:
                     break
@@ -73,12 +64,7 @@ struct FleetNodes: ~Copyable, NodeSet {
             batch.removeAll()
         }
         for node in nodes.indices {
-            let nid = nodes[node].lnet.nid
-            for ping in pings[node] {
-                ping.completion(.failure(PingFailure(nid: nid, errno: Self.shutdownErrno)))
-            }
             for unmount in unmounts[node] { unmount() }
-            pings[node].removeAll()
             unmounts[node].removeAll()
         }
     }
@@ -144,16 +130,13 @@ struct FleetNodes: ~Copyable, NodeSet {
             let node = running[index].node
             nodes[node].cancel(running[index].operation, now: moment.now)
             dirty.mark(node)
-        case .ping(let node, let nid, let timeout, let completion):
-            let id = nodes[node].lnet.ping(nid, timeout: timeout, now: moment.now)
-            pings[node].append(Ping(id: id, completion: completion))
-            dirty.mark(node)
         case .inspect(let node, let body):
             body(nodes[node].core)
         case .breakConnections:
             hasFault = true
         case .network(let node, let body):
-            body(nodes[node].lnet.counters, nodes[node].lnet.nids)
+            body(&nodes[node].lnet, moment.now)
+            dirty.mark(node)
         case .stop:
             loop.stop()
         }
@@ -168,7 +151,6 @@ struct FleetNodes: ~Copyable, NodeSet {
     }
 
     mutating func step(_ node: Int, _ moment: Moment, _ dirty: inout DirtyNodes) {
-        if !pings[node].isEmpty { takePings(node, moment) }
         nodes[node].step(now: moment.now, wall: moment.wall)
         while let event = nodes[node].nextEvent() { pass(event, of: node, moment) }
         // What the driver asks of this node goes out with the rest of its output.
@@ -223,29 +205,6 @@ struct FleetNodes: ~Copyable, NodeSet {
         guard !finished.isEmpty else { return }
         completions.deliver(finished)
         finished.removeAll(keepingCapacity: true)
-    }
-
-    // MARK: Pings
-
-    /// Takes the answers to pings from among LNet's events, which are the file system's otherwise.
-    private mutating func takePings(_ node: Int, _ moment: Moment) {
-        nodes[node].lnet.tick(moment.now)
-        var others = Outbox<LNetEvent>()
-        while let event = nodes[node].lnet.events.popFirst() {
-            guard case .pinged(let ping) = event else {
-                others.append(event)
-                continue
-            }
-            guard let place = pings[node].firstIndex(where: { $0.id == ping.id }) else { continue }
-            let waiting = pings[node].remove(at: place)
-            if let info = nodes[node].lnet.pingInfo(ping) {
-                waiting.completion(.success(PingAnswer(roundTrip: ping.roundTrip, info: info)))
-            } else {
-                let errno = ping.errno == 0 ? LNetErrno.protocolError : ping.errno
-                waiting.completion(.failure(PingFailure(nid: ping.nid, errno: errno)))
-            }
-        }
-        nodes[node].lnet.events = others
     }
 }
 

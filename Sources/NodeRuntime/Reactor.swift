@@ -14,10 +14,12 @@ struct Reactor<Nodes: NodeSet & ~Copyable>: ~Copyable, EventHandler {
     var verbs: VerbsTransport?
     var core: ReactorCore<Nodes>
 
-    init(_ nodes: consuming Nodes, on loop: EventLoop) throws(RuntimeError) {
+    init(
+        _ nodes: consuming Nodes, desk: NetworkDesk = NetworkDesk(), on loop: EventLoop
+    ) throws(RuntimeError) {
         verbs = try Self.openVerbs(nodes, loop)
         transport = TCPTransport(on: loop)
-        core = ReactorCore(nodes, loop: loop)
+        core = ReactorCore(nodes, desk: desk, loop: loop)
     }
 
     private static func openVerbs(
@@ -104,6 +106,9 @@ struct Reactor<Nodes: NodeSet & ~Copyable>: ~Copyable, EventHandler {
         if core.nodes.takeFault() { breakConnections() }
         let batch = core.dirty.take()
         for node in batch {
+            if core.desk.isWaiting {
+                core.desk.take(from: &core.nodes[lnet: node], node, moment.now)
+            }
             core.nodes.step(node, moment, &core.dirty)
             core.carryOut(node, &transport, &verbs)
             core.arm(node)
@@ -154,16 +159,19 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
     /// Whose registered memory the transport is asked for, while it has none.
     var reservations = SlotTable<Reservation>()
     let loop: EventLoop
+    /// Who waits for pings.
+    let desk: NetworkDesk
 
     struct Reservation: BitwiseCopyable {
         var node: Int
         var request: UInt64
     }
 
-    init(_ nodes: consuming Nodes, loop: EventLoop) {
+    init(_ nodes: consuming Nodes, desk: NetworkDesk, loop: EventLoop) {
         let count = nodes.nodeCount
         self.nodes = nodes
         self.loop = loop
+        self.desk = desk
         dirty = DirtyNodes(nodeCount: count)
         armed = Array(repeating: .distantFuture, count: count)
         wiring = Wiring(nodeCount: count)

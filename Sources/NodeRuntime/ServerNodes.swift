@@ -141,7 +141,7 @@ struct ServerNodes: ~Copyable, NodeSet {
         case .breakConnections:
             hasFault = true
         case .network(let body):
-            body(node.lnet.counters, node.lnet.nids)
+            body(&node.lnet, moment.now)
         case .storeFailed(let error):
             end(.failure(.store(error)))
         case .stop(let start):

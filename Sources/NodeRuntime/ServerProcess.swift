@@ -80,6 +80,7 @@ public final class ServerProcess: @unchecked Sendable {
     private let isOver = StopFlag()
     private let options: Options
     private var reactor: Reactor<ServerNodes>
+    private let desk = NetworkDesk()
     private let thread = Lock<LoopThread?>(nil)
     private let outcome = Lock<Result<ServerExit, RuntimeError>?>(nil)
     private let isStopping = StopFlag()
@@ -104,7 +105,8 @@ public final class ServerProcess: @unchecked Sendable {
         mail = Mailbox(for: loop)
         self.options = options
         let node = ServerNode(options.configuration, instance: realtime / 1_000_000)
-        reactor = try Reactor(ServerNodes(node, options: options, mail: mail, loop: loop), on: loop)
+        reactor = try Reactor(
+            ServerNodes(node, options: options, mail: mail, loop: loop), desk: desk, on: loop)
         if options.isStandby {
             do {
                 try reactor.listen(0)
@@ -130,6 +132,7 @@ public final class ServerProcess: @unchecked Sendable {
     public func run() throws(RuntimeError) -> ServerExit {
         defer {
             isOver.set()
+            desk.close()
             reactor.close(on: loop)
         }
         do {
@@ -200,7 +203,13 @@ public final class ServerProcess: @unchecked Sendable {
 
     /// Shows what the node's LNet has counted, and its NIDs. Called on the loop's thread.
     public func inspectNetwork(_ body: @escaping @Sendable (LNetCounters, [NID]) -> Void) {
-        mail.post(.network(body))
+        mail.post(.network { lnet, _ in body(lnet.counters, lnet.nids) })
+    }
+
+    /// The node's LNet, for its control socket and others who operate it.
+    public var network: NetworkAccess {
+        let mail = mail
+        return NetworkAccess(desk: desk) { body in mail.post(.network(body)) }
     }
 
     /// Ends at once, as a crash would: what is not committed is lost, and no client is told.
@@ -287,7 +296,7 @@ enum ServerMail: Sendable {
     case stop(UpgradeStart)
     case abandon
     case breakConnections
-    case network(@Sendable (LNetCounters, [NID]) -> Void)
+    case network(@Sendable (inout LNetCore, Ticks) -> Void)
 }
 
 extension TargetKind {

@@ -51,6 +51,14 @@ public struct NetworkType: RawRepresentable, Hashable, Sendable, BitwiseCopyable
     }
 }
 
+extension NID {
+    /// `tcp`, `o2ib2`; the number 0 is left out.
+    public var networkName: String {
+        guard let name = type.name else { return "<\(type.rawValue):\(number)>" }
+        return number == 0 || type == .lo ? name : "\(name)\(number)"
+    }
+}
+
 extension NID: CustomStringConvertible {
     /// `127.0.1.7@tcp`, `10.0.0.1@o2ib2`, `0@lo`, `<?>` for any.
     public var description: String {
@@ -58,10 +66,7 @@ extension NID: CustomStringConvertible {
         if self == .loopback { return "0@lo" }
         let a = address
         let dotted = "\(a >> 24).\(a >> 16 & 255).\(a >> 8 & 255).\(a & 255)"
-        guard let name = type.name else {
-            return "\(dotted)@<\(type.rawValue):\(number)>"
-        }
-        return number == 0 ? "\(dotted)@\(name)" : "\(dotted)@\(name)\(number)"
+        return "\(dotted)@\(networkName)"
     }
 
     /// Reads `ADDRESS@NETWORK`; without `@` the network is tcp. Nil for anything else.

@@ -117,6 +117,27 @@ int fabric_socket_shutdown_send(int socket);
 /// Closes any descriptor. It is gone even when an error is returned.
 int fabric_descriptor_close(int descriptor);
 
+// MARK: Sockets between processes of one machine (local_socket.c)
+
+/// A listening, blocking, close-on-exec Unix stream socket at `path`, whose file only its owner may
+/// use. Returns its descriptor; -EADDRINUSE where the file is there already.
+int fabric_local_listen(const char *path, int backlog);
+
+/// A blocking connection to the socket at `path`. Returns its descriptor.
+int fabric_local_connect(const char *path);
+
+/// Waits for a connection. Returns its descriptor.
+int fabric_local_accept(int socket);
+
+/// SO_RCVTIMEO and SO_SNDTIMEO: a call that waits longer returns -EAGAIN.
+int fabric_local_set_timeout(int socket, int timeout_ms);
+
+/// Ends both directions; whoever waits in `fabric_local_accept` returns with an error.
+int fabric_local_shutdown(int socket);
+
+/// Removes the socket's file; -EEXIST where `path` is something else.
+int fabric_local_remove(const char *path);
+
 // MARK: Readiness and wake-up (poller.c)
 
 /// A new epoll set, close-on-exec. Returns its descriptor.

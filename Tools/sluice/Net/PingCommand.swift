@@ -1,7 +1,4 @@
 import ArgumentParser
-import ClientCore
-import EventLoop
-import LNetCore
 import NodeRuntime
 import Primitives
 import WireFormat
@@ -19,14 +16,7 @@ struct PingCommand: AsyncParsableCommand {
     @Argument(help: ArgumentHelp("The node's NID, such as 127.0.1.7@tcp.", valueName: "nid"))
     var peer: NID
 
-    @Option(
-        help: ArgumentHelp(
-            "Own NID. Default: a random loopback address for a peer on loopback, else the address "
-                + "from which the peer is reached.", valueName: "nid"))
-    var nid: NID?
-
-    @Option(help: ArgumentHelp("LNet's accept_port.", valueName: "port"))
-    var acceptPort: UInt16 = ClusterFile.defaultAcceptPort
+    @OptionGroup var node: NetOptions
 
     @Option(help: ArgumentHelp("How many pings, one after the other.", valueName: "n"))
     var count = 1
@@ -43,9 +33,6 @@ struct PingCommand: AsyncParsableCommand {
         guard timeout > 0, timeout <= 3600 else {
             throw ValidationError("--timeout must be above 0 and at most 3600 seconds")
         }
-        guard peer.type == .tcp else {
-            throw ValidationError("\(peer): only tcp networks can be reached")
-        }
     }
 
     private struct Report: Encodable {
@@ -59,23 +46,29 @@ struct PingCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-        let own = try nid ?? Machine.clientNID(toReach: peer)
-        let fleet = try makeFleet(own)
-        defer { fleet.stop() }
+        if node.asksRunningNode {
+            let arguments = ["nid": "\(peer)", "timeout": "\(Int(timeout * 1000))"]
+            try node.show(ControlRequest("net", "ping", arguments), seconds: timeout + 5)
+            return
+        }
+        let own: NetworkNode
+        do {
+            own = try NetworkNode(try node.configuration(toReach: peer), options: node.quiet)
+            try own.start(named: "ping")
+        } catch {
+            throw Failure("\(error)")
+        }
+        defer { own.stop() }
         var roundTrips: [Double] = []
         var info: PingInfo?
         for _ in 0..<count {
-            let answer = await withCheckedContinuation { continuation in
-                fleet.ping(peer, timeout: TickInterval(nanoseconds: UInt64(timeout * 1e9))) {
-                    continuation.resume(returning: $0)
-                }
-            }
-            switch answer {
-            case .success(let answer):
+            do throws(PingFailure) {
+                let answer = try own.network.ping(
+                    peer, timeout: TickInterval(nanoseconds: UInt64(timeout * 1e9)))
                 roundTrips.append(Double(answer.roundTrip.nanoseconds) / 1e3)
                 info = answer.info
-            case .failure(let failure):
-                throw Failure("failed to ping \(peer): \(explain(failure))")
+            } catch {
+                throw Failure("failed to ping \(peer): \(explain(error))")
             }
         }
         guard let info else { return }
@@ -91,29 +84,10 @@ struct PingCommand: AsyncParsableCommand {
         }
     }
 
-    private func makeFleet(_ own: NID) throws -> ClientFleet {
-        let seed = Host.realtimeNanoseconds
-        var lnet = LNetConfiguration(
-            nid: own, incarnation: 0, acceptPort: acceptPort, seed: seed)
-        lnet.responseTimeout = TickInterval(nanoseconds: UInt64(timeout * 1e9))
-        // A client that is never mounted: only its LNet is used.
-        let client = ClientConfiguration(
-            uuid: ClusterClient.uuid(own),
-            targets: [ClientTarget(name: "none", kind: .mds, index: 0, nids: [peer])], seed: seed,
-            wallSeconds: 0)
-        do {
-            let fleet = try ClientFleet(nodes: [(lnet, client)])
-            try fleet.start(named: "ping")
-            return fleet
-        } catch {
-            throw Failure("\(error)")
-        }
-    }
-
     private func explain(_ failure: PingFailure) -> String {
-        if acceptPort < 1024, failure.errno == 13 || failure.errno == 1 {
+        if node.acceptPort < 1024, failure.errno == 13 || failure.errno == 1 {
             return
-                "a source port below 1024 is needed towards port \(acceptPort) and not permitted; "
+                "a source port below 1024 is needed towards port \(node.acceptPort) and not permitted; "
                 + "run as root or with CAP_NET_BIND_SERVICE"
         }
         return failure.description.replacing("\(peer): ", with: "")

@@ -56,6 +56,11 @@ struct ServeCommand: ParsableCommand {
             "LNet's accept_port. Default: as in the cluster file, else 988.", valueName: "port"))
     var acceptPort: UInt16?
 
+    @Option(
+        help: ArgumentHelp(
+            "Listen for operators at this path: `sluice net --control`.", valueName: "path"))
+    var control: String?
+
     @Option(help: ArgumentHelp("Commit at least this often.", valueName: "ms"))
     var commitInterval: UInt32 = 100
 
@@ -143,6 +148,15 @@ struct ServeCommand: ParsableCommand {
         if standby {
             Output.line("standby target=\(target) nid=\(nid) protocol=\(protocolRange.text)")
         }
+        var router = ControlRouter()
+        router.addNetwork(server.network)
+        let operators: ControlServer?
+        do {
+            operators = try control.map { try ControlServer(path: $0, router) }
+        } catch {
+            throw Failure("\(target) cannot start: \(error)")
+        }
+        defer { operators?.stop() }
         let exit: ServerExit
         do {
             exit = try server.run()
