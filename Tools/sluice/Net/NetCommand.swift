@@ -12,7 +12,7 @@ struct NetCommand: AsyncParsableCommand {
             as it runs.
             """,
         subcommands: [
-            NetShowCommand.self, PingCommand.self, NetPeerCommand.self, NetStatsCommand.self,
+            NetShowCommand.self, PingCommand.self, LNetPeerCommand.self, NetStatsCommand.self,
             NetGlobalCommand.self, NetNodeCommand.self,
         ])
 }

@@ -34,13 +34,13 @@ struct NetStatsCommand: AsyncParsableCommand {
 }
 
 /// `sluice net peer`.
-struct NetPeerCommand: AsyncParsableCommand {
+struct LNetPeerCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "peer", abstract: "The nodes that this one knows.",
-        subcommands: [NetPeerShowCommand.self])
+        subcommands: [LNetPeerShowCommand.self])
 }
 
-struct NetPeerShowCommand: AsyncParsableCommand {
+struct LNetPeerShowCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "show", abstract: "Show the node's peers, as lnetctl peer show does.")
 
