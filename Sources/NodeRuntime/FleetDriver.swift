@@ -5,6 +5,7 @@ public import Primitives
 public struct FleetCommands {
     enum Command {
         case submit(node: Int, FileOperation, cookie: UInt64)
+        case cancel(node: Int)
         case mount(node: Int)
         case unmount(node: Int)
     }
@@ -18,6 +19,10 @@ public struct FleetCommands {
         precondition(cookie < FleetCommands.driverBit, "cookies have 63 bits")
         commands.append(.submit(node: node, operation, cookie: cookie))
     }
+
+    /// Takes back what was last submitted for a node, if it still waits at a gate: it is `completed` as
+    /// `.cancelled`, and nothing of it was sent. Else nothing happens.
+    public mutating func cancel(node: Int) { commands.append(.cancel(node: node)) }
 
     /// Connects a node to its targets.
     public mutating func mount(node: Int) { commands.append(.mount(node: node)) }

@@ -18,6 +18,8 @@ struct FleetNodes: ~Copyable, NodeSet {
     private var finished: [(SlotHandle, Result<FileResult, OperationError>)] = []
     private var unmounts: [[@Sendable () -> Void]]
     private var commands = FleetCommands()
+    /// What the driver submitted last, by node.
+    private var driven: [SlotHandle]
     private var hasFault = false
 
     private struct Running: BitwiseCopyable {
@@ -36,6 +38,7 @@ struct FleetNodes: ~Copyable, NodeSet {
         self.completions = completions
         self.loop = loop
         unmounts = Array(repeating: [], count: nodes.count)
+        driven = Array(repeating: SlotHandle(index: 0, generation: 0), count: nodes.count)
     }
 
     mutating func begin(_ moment: Moment, _ dirty: inout DirtyNodes) {
@@ -186,9 +189,12 @@ struct FleetNodes: ~Copyable, NodeSet {
         for index in commands.commands.indices {
             switch commands.commands[index] {
             case .submit(let node, let operation, let cookie):
-                nodes[node].submit(
+                driven[node] = nodes[node].submit(
                     operation, cookie: cookie | FleetCommands.driverBit, wall: moment.wall,
                     now: moment.now)
+                dirty.mark(node)
+            case .cancel(let node):
+                nodes[node].cancel(driven[node], now: moment.now)
                 dirty.mark(node)
             case .mount(let node):
                 nodes[node].mount(now: moment.now)

@@ -52,6 +52,7 @@ struct Sluice: AsyncParsableCommand {
         version: "sluice 0.1.0",
         subcommands: [
             ServeCommand.self, FileSystemCommand.self, UpgradeCommand.self, NetCommand.self,
-            TargetCommand.self, BenchCommand.self, DemoCommand.self, SimulateCommand.self,
+            TargetCommand.self, BenchCommand.self, DemoCommand.self, StressCommand.self,
+            SimulateCommand.self,
         ])
 }

@@ -21,7 +21,11 @@ final class ChildServer {
         case killed(Int32)
     }
 
-    init(name: String, nid: NID, arguments: [String], directory: String, label: String) throws {
+    /// - Parameter program: the file to run; nil for this program's own.
+    init(
+        name: String, nid: NID, program: String? = nil, arguments: [String], directory: String,
+        label: String
+    ) throws {
         self.name = name
         self.nid = nid
         outputPath = "\(directory)/\(label).out"
@@ -36,7 +40,8 @@ final class ChildServer {
         inputEnd = ends[1]
         defer { close(ends[0]) }
         process = try Self.spawn(
-            [Machine.executablePath] + arguments, input: ends[0], output: outputPath, log: logPath)
+            [program ?? Machine.executablePath] + arguments, input: ends[0], output: outputPath,
+            log: logPath)
     }
 
     deinit {

@@ -3,6 +3,7 @@ import Foundation
 import WireFormat
 
 /// The servers of a demo: where they live, and how one is started.
+@MainActor
 final class DemoCluster {
     let directory: String
     let file: ClusterFile
@@ -10,7 +11,8 @@ final class DemoCluster {
     private(set) var servers: [ChildServer] = []
     private(set) var current: [ChildServer] = []
     private var startCount = 0
-    private let removesDirectory: Bool
+    /// Whether the directory goes away with this object.
+    var removesDirectory: Bool
 
     static let targets: [(name: String, kind: TargetKind, index: UInt32)] = [
         ("mdt0", .mds, 0), ("ost0", .oss, 0), ("ost1", .oss, 1),
@@ -47,7 +49,7 @@ final class DemoCluster {
         }
     }
 
-    deinit {
+    isolated deinit {
         current = []
         servers = []
         if removesDirectory { try? FileManager.default.removeItem(atPath: directory) }
@@ -73,16 +75,16 @@ final class DemoCluster {
     }
 
     /// An address for the `index`th client of this process.
-    static func clientNID(_ index: Int) -> NID {
+    nonisolated static func clientNID(_ index: Int) -> NID {
         let base: UInt32 = 127 << 24 | (64 + UInt32(getpid()) % 64) << 16
         return NID(address: base | UInt32(index / 250) << 8 | UInt32(index % 250 + 1), type: .tcp)
     }
 
-    static let clientCountMax = 250 * 250
+    nonisolated static let clientCountMax = 250 * 250
 
     /// Starts a process that serves a target, on its first NID or its second.
     func start(
-        _ place: Int, nid: Int, protocols: String, standby: Bool = false
+        _ place: Int, nid: Int, protocols: String, standby: Bool = false, program: String? = nil
     ) throws -> ChildServer {
         let target = file.targets[place]
         startCount += 1
@@ -96,16 +98,16 @@ final class DemoCluster {
         // One fault, in one object server, in the old build and in the new: to the last write.
         if let fault, place == 1 { arguments += ["--break", fault.rawValue] }
         let server = try ChildServer(
-            name: target.name, nid: target.nids[nid], arguments: arguments, directory: directory,
-            label: "\(target.name).\(startCount)")
+            name: target.name, nid: target.nids[nid], program: program, arguments: arguments,
+            directory: directory, label: "\(target.name).\(startCount)")
         servers.append(server)
         return server
     }
 
-    /// Starts all targets in the old version and waits until they serve.
-    func startAll() async throws {
+    /// Starts all targets on their first NIDs and waits until they serve.
+    func startAll(protocols: String = "1...1") async throws {
         for place in file.targets.indices {
-            current.append(try start(place, nid: 0, protocols: "1...1"))
+            current.append(try start(place, nid: 0, protocols: protocols))
         }
         for server in current { try await waitForLine("ready", of: server, seconds: 20) }
     }
@@ -114,6 +116,14 @@ final class DemoCluster {
     var injectedFaultCount: UInt64 {
         servers.reduce(0) { $0 + UInt64($1.logLineCount(containing: "deliberate fault: ")) }
     }
+
+    /// The processes of a target that have not ended.
+    func living(_ place: Int) -> [ChildServer] {
+        servers.filter { $0.name == file.targets[place].name && $0.poll() == nil }
+    }
+
+    /// Forgets the processes that have ended, with their pipes.
+    func forgetDead() { servers.removeAll { $0.poll() != nil } }
 
     func replaceCurrent(_ place: Int, by server: ChildServer) { current[place] = server }
 

@@ -99,6 +99,7 @@ struct DemoCommand: AsyncParsableCommand {
         guard acceptPort >= 1 else { throw ValidationError("--accept-port must be above 0") }
     }
 
+    @MainActor
     func run() async throws {
         let seed = seed ?? Host.realtimeNanoseconds % 1_000_000_000
         let cluster = try DemoCluster(
@@ -109,8 +110,7 @@ struct DemoCommand: AsyncParsableCommand {
         do {
             report = try await demo.run()
         } catch {
-            demo.progress.end()
-            await cluster.stopAll()
+            await demo.abandon()
             throw error
         }
         if output.json {

@@ -14,6 +14,8 @@ struct LoadClient {
         var operations: UInt64 = 0
         var errors: UInt64 = 0
         var corruptBytes: UInt64 = 0
+        /// Operations that were taken back at a gate, and begun again.
+        var cancellations: UInt64 = 0
         var samples: [String] = []
     }
 
@@ -21,6 +23,7 @@ struct LoadClient {
     private var steps: [Step] = []
     private var position = 0
     private let sharedDirectory: FileID
+    private let isCancelled: Bool
     private var handle: FileHandle?
     private var logHandle: FileHandle?
     private var sharedHandle: FileHandle?
@@ -37,7 +40,9 @@ struct LoadClient {
     private static let fileSizeMax = 256 << 10
     private static let sampleCountMax = 3
 
-    init(index: Int, seed: UInt64, sharedDirectory: FileID) {
+    /// - Parameter isCancelled: whether operations are taken back now and then, which is no error.
+    init(index: Int, seed: UInt64, sharedDirectory: FileID, isCancelled: Bool = false) {
+        self.isCancelled = isCancelled
         self.index = index
         self.sharedDirectory = sharedDirectory
         model = ClientModel(index: index)
@@ -92,6 +97,9 @@ struct LoadClient {
             tally.operations += 1
             position += 1
             apply(step, value)
+        case .failure(let error) where isCancelled && error.status == .cancelled:
+            // It has had no effect: the same once more. The model would show it otherwise.
+            tally.cancellations += 1
         case .failure(let error):
             note("\(name(of: step)): \(error.status)")
             abandonChore()

@@ -60,6 +60,11 @@ final class LoadDriver: FleetDriver, @unchecked Sendable {
     private(set) var peakDescriptorCount = 0
 
     private let seed: UInt64
+    /// Whether one operation in some is taken back while it waits at a gate.
+    private let cancelsAtGate: Bool
+    /// Clients whose operation is taken back in the next turn.
+    private var cancelling: [Int] = []
+    private var random: SplitMix64
     private var instances: [UInt64]
     /// By target: a trace may begin after the last update that the old instance acknowledges.
     private var lastAcknowledged: [Ticks]
@@ -78,7 +83,9 @@ final class LoadDriver: FleetDriver, @unchecked Sendable {
     private var restCount = 0
 
     /// The nodes behind the first `clientCount` are for others.
-    init(clientCount: Int, targetCount: Int, seed: UInt64) {
+    init(clientCount: Int, targetCount: Int, seed: UInt64, cancelsAtGate: Bool = false) {
+        self.cancelsAtGate = cancelsAtGate
+        random = SplitMix64(seed: seed ^ 0x6A7E)
         self.clientCount = clientCount
         self.targetCount = targetCount
         self.seed = seed
@@ -110,6 +117,8 @@ final class LoadDriver: FleetDriver, @unchecked Sendable {
             }
             return orders
         }
+        for node in cancelling { commands.cancel(node: node) }
+        cancelling.removeAll(keepingCapacity: true)
         if orders.endsTrace { endTrace(now) }
         if let begins = orders.begins { begin(begins) }
         if orders.stops, !isStopping { stop(&commands) }
@@ -126,7 +135,10 @@ final class LoadDriver: FleetDriver, @unchecked Sendable {
             }
             shared = attributes.file
             for index in 0..<clientCount {
-                clients.append(LoadClient(index: index, seed: seed, sharedDirectory: shared))
+                clients.append(
+                    LoadClient(
+                        index: index, seed: seed, sharedDirectory: shared,
+                        isCancelled: cancelsAtGate))
             }
             for index in 0..<clientCount { submitNext(index, now, &commands) }
             return
@@ -163,6 +175,9 @@ final class LoadDriver: FleetDriver, @unchecked Sendable {
             }
         case .stamp(let target, let stamp, _, let at):
             self.stamp(node, target, stamp, at)
+            if cancelsAtGate, case .firstWaited = stamp, random.oneIn(4) {
+                cancelling.append(node)
+            }
         case .evicted(let target):
             evictions += 1
             note("client \(node) was evicted by target \(target)")
