@@ -33,6 +33,8 @@ public final class ServerProcess: @unchecked Sendable {
         /// The processor that the loop's thread is pinned to.
         public var cpu: Int?
         public var storeOptions = DiskStore.Options()
+        /// As whom it takes the store, and what it may do to one that has it and is silent.
+        public var claim = StoreClaim()
         /// What `stop()` gives clients: after this long a silent one is left behind.
         public var stopDeadlineMs: UInt32 = 2_000
         /// Lines for an operator. Called on the loop's thread.
@@ -103,6 +105,10 @@ public final class ServerProcess: @unchecked Sendable {
             throw .system(error)
         }
         mail = Mailbox(for: loop)
+        options.claim.onLost = { [mail, log = options.log] holder in
+            log("\(holder) has taken the store: this server writes no more and ends")
+            mail.post(.abandon)
+        }
         self.options = options
         let node = ServerNode(options.configuration, instance: realtime / 1_000_000)
         reactor = try Reactor(
@@ -223,7 +229,7 @@ public final class ServerProcess: @unchecked Sendable {
         try DiskStore.open(
             directory: options.storeDirectory, targetName: options.configuration.targetName,
             targetKind: options.configuration.kind.storeName, create: options.createsStore,
-            lock: lock, options: options.storeOptions
+            lock: lock, claim: options.claim, options: options.storeOptions
         ) { mail.post(.commit($0)) }
     }
 
@@ -235,7 +241,9 @@ public final class ServerProcess: @unchecked Sendable {
             // Not joined: it sleeps in the kernel for as long as another holds the store.
             _ = try LoopThread(named: "store-wait") {
                 do throws(StoreError) {
-                    let lock = try StoreLock.wait(directory: options.storeDirectory)
+                    let lock = try StoreLock.wait(
+                        directory: options.storeDirectory, for: options.claim,
+                        shouldStop: { isOver.isSet })
                     if isOver.isSet { return }
                     let store = try Self.openStore(options, mail: mail, lock: lock)
                     mail.post(.store(StoreHandover(store)))

@@ -45,6 +45,7 @@ final class CommitThread: @unchecked Sendable {
 
     // Owned by the thread from `start` to its end.
     private let committer: Committer
+    private let heartbeat: StoreHeartbeat
     private let onEvent: @Sendable (CommitEvent) -> Void
     /// Groups at the head of the queue that are durable but for their clean-up.
     private var durableCount = 0
@@ -54,10 +55,12 @@ final class CommitThread: @unchecked Sendable {
     private var thread: pthread_t?
 
     init(
-        committer: Committer, queueMax: Int, onEvent: @escaping @Sendable (CommitEvent) -> Void
+        committer: Committer, heartbeat: StoreHeartbeat, queueMax: Int,
+        onEvent: @escaping @Sendable (CommitEvent) -> Void
     ) {
         precondition(queueMax > 0, "a queue holds something")
         self.committer = committer
+        self.heartbeat = heartbeat
         self.queueMax = queueMax
         self.onEvent = onEvent
     }
@@ -156,6 +159,11 @@ final class CommitThread: @unchecked Sendable {
     }
 
     private func attempt(_ batch: [CommitGroup], _ last: CommitGroup) -> CommitEvent {
+        // Fencing is what keeps two hosts from one store; this is for the day on which it did not.
+        if let holder = heartbeat.otherHolder {
+            return failed(
+                last.id, .heldElsewhere(directory: committer.layout.directory, holder: holder))
+        }
         do throws(CommitFailure) {
             if durableCount > 0 {
                 try committer.cleanUp()

@@ -64,7 +64,8 @@ public final class DiskStore: CommittedStore {
         files = ObjectFiles(
             layout: opened.layout, flags: O_RDONLY, capacity: options.descriptorsMax)
         commits = CommitThread(
-            committer: opened.committer, queueMax: options.queueMax, onEvent: onEvent)
+            committer: opened.committer, heartbeat: lock.heartbeat, queueMax: options.queueMax,
+            onEvent: onEvent)
         do {
             reader = try opened.environment.beginRead()
         } catch {
@@ -81,11 +82,11 @@ public final class DiskStore: CommittedStore {
 
     /// Opens a target's store, or with `create` makes one where there is none.
     ///
-    /// Without `lock` takes the store's lock, not waiting for it; a warm standby passes the one
+    /// Without `lock` takes the store's lock as `claim` says, not waiting for it; a warm standby passes the one
     /// that it waited for. `onEvent` is called on the commit thread, to wake the loop.
     public static func open(
         directory: String, targetName: String, targetKind: String, create: Bool,
-        lock: StoreLock? = nil, options: Options = Options(),
+        lock: StoreLock? = nil, claim: StoreClaim = StoreClaim(), options: Options = Options(),
         onEvent: @escaping @Sendable (CommitEvent) -> Void
     ) throws(StoreError) -> DiskStore {
         let held: StoreLock
@@ -94,7 +95,7 @@ public final class DiskStore: CommittedStore {
             held = lock
         } else {
             if create { try makeDirectory(directory) }
-            held = try StoreLock.take(directory: directory)
+            held = try StoreLock.take(directory: directory, for: claim)
         }
         let opened = try OpenedStore(
             directory: directory, name: targetName, kind: targetKind, create: create,

@@ -5,6 +5,8 @@ internal import Glibc
 public enum StoreError: Error, Equatable, Sendable {
     /// Another server holds the store.
     case inUse(directory: String, holder: Int32?)
+    /// Another host had the store last and did not let go of it.
+    case heldElsewhere(directory: String, holder: StoreHolder)
     /// There is nothing here that could be opened.
     case noStore(directory: String)
     /// The store belongs to another target.
@@ -35,6 +37,9 @@ extension StoreError: CustomStringConvertible {
             let who = holder.map { "process \($0)" } ?? "another process"
             return "store \(directory) is held by \(who): stop that server first, or start this "
                 + "one as its standby"
+        case .heldElsewhere(let directory, let holder):
+            return "store \(directory) was not let go of by \(holder), which may still write: make "
+                + "sure that it cannot, with a fence command that succeeds, and start again"
         case .noStore(let directory):
             return "there is no store in \(directory): name the right directory, or let the "
                 + "server create one there"

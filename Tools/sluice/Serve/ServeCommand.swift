@@ -6,6 +6,7 @@ import Logging
 import NodeCore
 import NodeRuntime
 import Primitives
+import Store
 import WireFormat
 
 /// `sluice serve`: one server with one target, until SIGTERM.
@@ -44,6 +45,22 @@ struct ServeCommand: ParsableCommand {
 
     @Flag(help: "Listen at once, but wait for the store.")
     var standby = false
+
+    @Option(
+        help: ArgumentHelp(
+            "A standby takes the store from a holder that has been silent for this long, after it "
+                + "was fenced. Default: never.", valueName: "s"))
+    var takeOverAfter: Double?
+
+    @Option(
+        help: ArgumentHelp(
+            "A shell command that succeeds only when the host $SLUICE_FENCE_HOST (process "
+                + "$SLUICE_FENCE_PID, NID $SLUICE_FENCE_NID) can write no more. Without it only a "
+                + "process of this host is ended.", valueName: "command"))
+    var fence: String?
+
+    @Option(help: ArgumentHelp("The name of this host, for the store. Default: the machine's."))
+    var host: String?
 
     @Option(
         help: ArgumentHelp(
@@ -122,6 +139,14 @@ struct ServeCommand: ParsableCommand {
             throw ValidationError(
                 "--uncommitted-max and --recovery-window must be above 0, and --recovery-limit at "
                     + "least as long as the window")
+        }
+        if let takeOverAfter {
+            guard standby else { throw ValidationError("--take-over-after is for a --standby") }
+            guard takeOverAfter >= 2, takeOverAfter <= 86_400 else {
+                throw ValidationError(
+                    "--take-over-after must be from 2 to 86400 seconds: a holder says each second "
+                        + "that it lives")
+            }
         }
         guard stripeSize >= 4096, stripeSize % 4096 == 0 else {
             throw ValidationError("--stripe-size must be a multiple of 4096")
@@ -220,6 +245,13 @@ struct ServeCommand: ParsableCommand {
         options.configuration.isForced = force
         options.configuration.fault = fault?.fault
         let log = makeLog()
+        options.claim = StoreClaim(host: host, address: nid.description)
+        options.claim.silenceMaxMs = takeOverAfter.map { UInt64($0 * 1000) }
+        if fence != nil || takeOverAfter != nil {
+            let fence = Fence(
+                command: fence, target: target, store: store, host: options.claim.host, log: log)
+            options.claim.fence = { fence($0) }
+        }
         options.log = { log.info("\($0)") }
         if let stamps {
             let keeper = StampKeeper(path: stamps)

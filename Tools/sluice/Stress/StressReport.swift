@@ -32,6 +32,7 @@ struct StressReport: Encodable {
     var duplicatedUpdates: UInt64 = 0
     var corruptBytes: UInt64 = 0
     var clientErrors: UInt64 = 0
+    /// As the load's clients noticed; a visitor that was killed with its server is forgotten rightly.
     var evictions: UInt64 = 0
     /// Operations that were taken back at a gate; each was begun again.
     var cancellations: UInt64 = 0

@@ -160,14 +160,19 @@ extension StressRun {
             bytes.append(UInt8(truncatingIfNeeded: upgradeRandom.next()))
         }
         try Data(bytes).write(to: URL(fileURLWithPath: local))
-        for arguments in [
+        // A new client is let in when no recovery goes on: with kills about, that may take a while.
+        let steps = [
             ["fs", "put", local, path], ["fs", "get", path, local + ".back"], ["fs", "rm", path],
-        ] {
-            Machine.remove(local + ".back.new")
-            if arguments[1] == "get" { Machine.remove(local + ".back") }
-            let status = try await run(program, arguments + ["--cluster", cluster.file.path])
-            guard status == 0 else {
-                throw Failure("the other build's sluice \(arguments[1]) ended with \(status)")
+        ]
+        let limit = now + .seconds(180)
+        for arguments in steps {
+            while true {
+                if arguments[1] == "get" { Machine.remove(local + ".back") }
+                let status = try await run(program, arguments + ["--cluster", cluster.file.path])
+                if status == 0 { break }
+                guard now < limit else {
+                    throw Failure("the other build's sluice \(arguments[1]) ended with \(status)")
+                }
             }
         }
         let back = try Data(contentsOf: URL(fileURLWithPath: local + ".back"))

@@ -84,9 +84,6 @@ final class StressRun {
         for place in seats.indices {
             loaded.phase = "waiting until \(name(place)) has recovered"
             try await loaded.waitUntilServing(place, seconds: 120)
-            if case .upgradeStatus(let status) = try await loaded.send(.upgradeStatus, to: place) {
-                report.evictions += status.evictions
-            }
         }
         try await loaded.endLoad()
         summarise(try await loaded.verify())
