@@ -97,7 +97,7 @@ public struct StoreHolder: Equatable, Sendable {
     /// Throws what the system refused.
     public static func read(directory: String) throws(StoreError) -> StoreHolder? {
         let path = path(directory)
-        do {
+        do throws(FileError) {
             guard try File.kind(of: path) != .absent else { return nil }
             let file = try File(path, O_RDONLY)
             defer { file.close() }

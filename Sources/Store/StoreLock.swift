@@ -58,9 +58,11 @@ public final class StoreLock: Sendable {
             }
             let start = monotonicNanoseconds()
             var silence = Silence(since: start)
+            // Who is fenced once is not asked after again: the command may fail for one that is gone.
+            var fencedTerm: UInt64?
             while true {
                 if try lock(file, directory, wait: false) {
-                    return try granted(directory, file, claim)
+                    return try granted(directory, file, claim, fencedTerm: fencedTerm)
                 }
                 let now = monotonicNanoseconds()
                 if shouldStop() { break }
@@ -68,7 +70,7 @@ public final class StoreLock: Sendable {
                 if let silenceMaxMs = claim.silenceMaxMs {
                     silence.look(at: try StoreHolder.read(directory: directory), now: now)
                     if let holder = silence.holder(after: silenceMaxMs, now: now) {
-                        _ = claim.fence?(holder)
+                        if claim.fence?(holder) ?? false { fencedTerm = holder.term }
                         // Fenced or not, the next try comes after as long a silence again.
                         silence = Silence(since: monotonicNanoseconds())
                     }
@@ -136,24 +138,24 @@ public final class StoreLock: Sendable {
     }
 
     private static func granted(
-        _ directory: String, _ file: File, _ claim: StoreClaim
+        _ directory: String, _ file: File, _ claim: StoreClaim, fencedTerm: UInt64? = nil
     ) throws(StoreError) -> StoreLock {
         let last = try StoreHolder.read(directory: directory)
-        if let last, !last.isReleased, last.host != claim.host {
+        if let last, !last.isReleased, last.host != claim.host, last.term != fencedTerm {
             // The flock is this host's word only: the other may write on.
             guard claim.fence?(last) ?? false else {
                 throw .heldElsewhere(directory: directory, holder: last)
             }
         }
         let text = Array("\(getpid())\n".utf8)
-        do {
+        do throws(FileError) {
             try file.truncate(to: 0)
             try file.write(text, start: 0, count: text.count, offset: 0)
             let block = try File(StoreHolder.path(directory), O_RDWR | O_CREAT)
             let holder = StoreHolder(
                 term: (last?.term ?? 0) + 1, beat: 0, process: getpid(), host: claim.host,
                 address: claim.address, isReleased: false)
-            do {
+            do throws(FileError) {
                 let heartbeat = try StoreHeartbeat(holder, file: block, onLost: claim.onLost)
                 return StoreLock(directory: directory, file: file, heartbeat: heartbeat)
             } catch {
