@@ -96,6 +96,8 @@ let package = Package(
         room("TCPTransport", ["CFabric", "EventLoop", "Primitives"]),
         // Reliable RDMA connections, their completions and registered memory on one event loop.
         room("VerbsTransport", ["CFabric", "EventLoop", "Primitives"]),
+        // Which ways to send a machine has, which one is taken, and why not the others.
+        room("Fabric", ["CFabric", "EventLoop", "VerbsTransport", "Primitives", "WireFormat"]),
         // The disk: LMDB and object files, group commits on a thread of their own.
         room("Store", ["CLMDB", "CFabric", "Primitives", "StorageCore"]),
         // A server or many clients as a running process.
@@ -126,7 +128,7 @@ let package = Package(
             name: "sluice",
             dependencies: [
                 "SluiceClient", "NodeRuntime", "ClientCore", "NodeCore", "PtlRPCCore", "LNetCore",
-                "EventLoop", "Simulator", "CUsage", "CFabric", "UpgradeCore",
+                "EventLoop", "Simulator", "CUsage", "CFabric", "UpgradeCore", "Fabric",
                 "Store", "WireFormat", "Primitives",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
@@ -148,6 +150,7 @@ let package = Package(
         proof("ObjectCoreTests", ["ObjectCore", "StorageCore"]),
         proof("ClientCoreTests", ["ClientCore", "LDLMCore"]),
         proof("VerbsTransportTests", ["VerbsTransport", "EventLoop"]),
+        proof("FabricTests", ["Fabric"]),
         // One suite for every transport: in memory, TCP, RDMA.
         proof(
             "TransportTests",

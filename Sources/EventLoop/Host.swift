@@ -1,4 +1,5 @@
 internal import CFabric
+internal import Glibc
 public import Primitives
 
 /// What the machine under a process has to say: clocks, processors, limits.
@@ -11,6 +12,15 @@ public enum Host {
 
     /// How many processors the calling thread may run on; at least 1.
     public static var cpuCount: Int { max(1, Int(fabric_thread_cpu_count())) }
+
+    /// Lets the calling thread rest; for a process that has nothing else to do yet.
+    public static func sleep(_ interval: TickInterval) {
+        var rest = timespec(
+            tv_sec: Int(interval.nanoseconds / 1_000_000_000),
+            tv_nsec: Int(interval.nanoseconds % 1_000_000_000))
+        // SAFETY: the struct outlives the call; a signal shortens the rest.
+        unsafe _ = nanosleep(&rest, nil)
+    }
 
     /// Raises the limit on open descriptors as far as it goes without privilege and returns it.
     @discardableResult

@@ -39,6 +39,11 @@ public struct VerbsTransport: ~Copyable {
         public var listenRetry = TickInterval.milliseconds(200)
 
         public init() {}
+
+        /// What one device makes of RLIMIT_MEMLOCK.
+        public var registeredBytes: Int {
+            (receiveBuffers + sendBuffers) * messageBytes + bulkBytes
+        }
     }
 
     /// What the transport did. Plain numbers: read them on the loop's thread.

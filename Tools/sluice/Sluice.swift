@@ -39,7 +39,7 @@ struct Sluice: AsyncParsableCommand {
         abstract: "Upgrade the servers of a running storage cluster under load.",
         discussion: """
             A cluster is one metadata server and some object servers, each a process of its own, \
-            reached over TCP by LNet's socklnd protocol. `sluice demo` shows all of it in one \
+            reached over TCP or RDMA by LNet's socklnd and o2iblnd protocols. `sluice demo` shows all of it in one \
             command; the others are the parts.
 
             The cluster file that most commands need names every target and where it is found:
@@ -53,6 +53,6 @@ struct Sluice: AsyncParsableCommand {
         subcommands: [
             ServeCommand.self, FileSystemCommand.self, UpgradeCommand.self, NetCommand.self,
             TargetCommand.self, BenchCommand.self, DemoCommand.self, StressCommand.self,
-            SimulateCommand.self,
+            SimulateCommand.self, FabricCommand.self, DoctorCommand.self,
         ])
 }

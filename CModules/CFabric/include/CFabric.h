@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "fabric_devices.h"
 #include "fabric_verbs.h"
 
 #ifdef __cplusplus

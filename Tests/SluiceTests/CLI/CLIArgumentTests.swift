@@ -49,7 +49,7 @@ import Testing
             "line 2: nids: 127.0.0 is no NID"
         ),
         ("targets:\n  - {name: a, kind: mds}\n", "line 2: nids: missing"),
-        ("targets:\n  - {name: a, kind: mds, nids: [127.0.0.1@o2ib]}\n", "only tcp networks"),
+        ("targets:\n  - {name: a, kind: mds, nids: [127.0.0.1@gni]}\n", "is no NID"),
         (
             "targets:\n  - {name: a, kind: oss, nids: [127.0.0.1]}\n  - {name: a, kind: oss, index: 1, nids: [127.0.0.2]}\n",
             "line 3: name: a is named twice"

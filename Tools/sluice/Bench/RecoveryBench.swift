@@ -96,7 +96,7 @@ final class RecoveryBench {
         await everyClient(fleet, perClient) {
             FileOperation.mkdir(at: .root, name("d", $0, $1), mode: 0o755)
         }
-        let admin = try ClusterClient(file, nid: DemoCluster.clientNID(clientCount))
+        let admin = try ClusterClient(file, nids: [DemoCluster.clientNID(clientCount)])
         var report = Report(
             clients: clientCount, updates: perClient * clientCount, rounds: [], lost: 0,
             serverPeakKiB: 0, clientErrors: 0)

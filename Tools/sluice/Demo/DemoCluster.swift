@@ -8,6 +8,7 @@ final class DemoCluster {
     let directory: String
     let file: ClusterFile
     let fault: FaultName?
+    let addresses: DemoAddresses
     private(set) var servers: [ChildServer] = []
     private(set) var current: [ChildServer] = []
     private var startCount = 0
@@ -20,24 +21,21 @@ final class DemoCluster {
     /// Small stripes, so that files of the load have several.
     static let stripeSize = 64 << 10
 
-    init(directory: String?, keeps: Bool, acceptPort: UInt16, fault: FaultName?) throws {
+    init(
+        directory: String?, keeps: Bool, acceptPort: UInt16, fault: FaultName?,
+        addresses: DemoAddresses
+    ) throws {
         self.fault = fault
+        self.addresses = addresses
         removesDirectory = !keeps && directory == nil
         let root = try Self.makeDirectory(directory)
         self.directory = root
-        // Addresses from the process number, so that demos may run beside each other.
-        let process = UInt32(getpid())
-        let network: UInt32 = 127 << 24 | (1 + process % 60) << 16 | (process / 60 % 250) << 8
         var targets: [ClientTarget] = []
         for (place, target) in Self.targets.enumerated() {
-            let first = network | UInt32(10 * (place + 1))
             targets.append(
                 ClientTarget(
                     name: target.name, kind: target.kind, index: target.index,
-                    nids: [
-                        NID(address: first + 1, type: .tcp), NID(address: first + 2, type: .tcp),
-                    ]
-                ))
+                    nids: Array(addresses.servers[(2 * place)..<(2 * place + 2)])))
         }
         var file = ClusterFile(acceptPort: acceptPort, targets: targets)
         file.path = root + "/cluster.yaml"
@@ -74,7 +72,7 @@ final class DemoCluster {
         return path
     }
 
-    /// An address for the `index`th client of this process.
+    /// A loopback address for the `index`th client of this process.
     nonisolated static func clientNID(_ index: Int) -> NID {
         let base: UInt32 = 127 << 24 | (64 + UInt32(getpid()) % 64) << 16
         return NID(address: base | UInt32(index / 250) << 8 | UInt32(index % 250 + 1), type: .tcp)

@@ -82,6 +82,7 @@ struct DemoCommand: AsyncParsableCommand {
     @Flag(help: "Keep the temporary directory.")
     var keep = false
 
+    @OptionGroup var fabricOption: FabricOption
     @OptionGroup var output: JSONOption
 
     @Option(
@@ -96,14 +97,18 @@ struct DemoCommand: AsyncParsableCommand {
         guard seconds >= 3, seconds <= 86_400 else {
             throw ValidationError("--seconds must be from 3 to 86400")
         }
-        guard acceptPort >= 1 else { throw ValidationError("--accept-port must be above 0") }
+        guard acceptPort >= 2 else { throw ValidationError("--accept-port must be above 1") }
     }
 
     @MainActor
     func run() async throws {
         let seed = seed ?? Host.realtimeNanoseconds % 1_000_000_000
+        let addresses = try DemoAddresses(
+            fabricOption.fabric, targetCount: DemoCluster.targets.count, clientCount: clients)
+        Output.note(addresses.line)
         let cluster = try DemoCluster(
-            directory: directory, keeps: keep, acceptPort: acceptPort, fault: fault)
+            directory: directory, keeps: keep, acceptPort: acceptPort, fault: fault,
+            addresses: addresses)
         let demo = Demo(
             cluster: cluster, clientCount: clients, seconds: seconds, scheme: scheme, seed: seed)
         let report: DemoReport

@@ -76,7 +76,8 @@ final class LoadedCluster {
         try await cluster.startAll(protocols: protocols)
         let uuids = (0..<clientCount).map { "load\(padded($0, 5))-\(getpid())" }
         let fleet = try makeFleet(uuids, configure)
-        let admin = try ClusterClient(cluster.file, nid: DemoCluster.clientNID(clientCount))
+        let admin = try ClusterClient(
+            cluster.file, nids: [cluster.addresses.client(clientCount)])
         running = (admin, fleet, uuids)
         phase = "connecting clients"
         try await wait("every client has connected and made its files", seconds: 60) {
@@ -94,7 +95,7 @@ final class LoadedCluster {
         do {
             let fleet = try ClientFleet(
                 cluster: cluster.file.description,
-                nids: uuids.indices.map(DemoCluster.clientNID), options: options
+                nids: uuids.indices.map(cluster.addresses.client), options: options
             ) { client in
                 client.uuid = uuids[index]
                 client.seed = random.next()
@@ -137,7 +138,10 @@ final class LoadedCluster {
         phase = "verifying: reading everything back"
         progress.show("\(phase) …")
         let verification = Verification(
-            cluster: cluster.file, firstNode: clientCount + 1, models: driver.clients.map(\.model))
+            cluster: cluster.file,
+            nids: (0..<Verification.nodeCount).map {
+                cluster.addresses.client(clientCount + 1 + $0)
+            }, models: driver.clients.map(\.model))
         var findings = try await verification.readBack()
         phase = "verifying: comparing audit tables"
         progress.show("\(phase) …")

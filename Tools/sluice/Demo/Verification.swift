@@ -8,8 +8,8 @@ import WireFormat
 /// Reads everything back through fresh clients and compares it with the model.
 struct Verification {
     let cluster: ClusterFile
-    /// The first client number that no load client had.
-    let firstNode: Int
+    /// As many as `nodeCount`, which no load client had.
+    let nids: [NID]
     let models: [ClientModel]
 
     struct Findings {
@@ -34,7 +34,7 @@ struct Verification {
         }
     }
 
-    private static let nodeCount = 8
+    static let nodeCount = 8
     private static let tasksPerNode = 4
 
     /// Every directory, file, byte and shared record.
@@ -43,7 +43,7 @@ struct Verification {
         do {
             fleet = try ClientFleet(
                 cluster: cluster.description,
-                nids: (0..<Self.nodeCount).map { DemoCluster.clientNID(firstNode + $0) })
+                nids: nids)
             try fleet.start(named: "verify")
         } catch {
             throw Failure("fresh clients cannot be made: \(error)")

@@ -25,11 +25,14 @@ extension ClusterOptions {
         _ body: (FileSystem) async throws -> R
     ) async throws -> R {
         let file = try load()
-        let own = try clientNID(for: file)
+        let own = try clientNIDs(for: file)
+        let cluster = try file.description.reached(from: own)
+        var options = ClientFleet.Options()
+        options.otherNIDs = [own[0]: Array(own.dropFirst())]
         let system: FileSystem
         do {
             system = try await FileSystem.mount(
-                file.description, nid: own, timeout: .seconds(timeout))
+                cluster, nid: own[0], timeout: .seconds(timeout), options: options)
         } catch let error as FileSystemError where error.status == .timedOut {
             let nids = file.targets.flatMap(\.nids).map(\.description).joined(separator: ", ")
             throw Failure(

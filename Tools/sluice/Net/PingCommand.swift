@@ -1,4 +1,6 @@
 import ArgumentParser
+import Fabric
+import LNetCore
 import NodeRuntime
 import Primitives
 import WireFormat
@@ -24,6 +26,7 @@ struct PingCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Wait this long for each answer.", valueName: "s"))
     var timeout = 5.0
 
+    @OptionGroup var fabricOption: FabricOption
     @OptionGroup var output: JSONOption
 
     func validate() throws {
@@ -32,6 +35,9 @@ struct PingCommand: AsyncParsableCommand {
         }
         guard timeout > 0, timeout <= 3600 else {
             throw ValidationError("--timeout must be above 0 and at most 3600 seconds")
+        }
+        guard peer.type == .tcp || peer.type == .o2ib else {
+            throw ValidationError("\(peer): only tcp and o2ib networks can be reached")
         }
     }
 
@@ -51,9 +57,14 @@ struct PingCommand: AsyncParsableCommand {
             try node.show(ControlRequest("net", "ping", arguments), seconds: timeout + 5)
             return
         }
+        let configuration = try node.configuration(toReach: peer)
+        let nids = [configuration.nid] + configuration.otherNIDs
+        if fabricOption.fabric != .auto || nids.contains(where: { $0.type == .o2ib }) {
+            _ = try fabricOption.decide(nids)
+        }
         let own: NetworkNode
         do {
-            own = try NetworkNode(try node.configuration(toReach: peer), options: node.quiet)
+            own = try NetworkNode(configuration, options: node.quiet)
             try own.start(named: "ping")
         } catch {
             throw Failure("\(error)")

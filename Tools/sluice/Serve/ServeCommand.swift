@@ -1,6 +1,7 @@
 import ArgumentParser
 import ClientCore
 import EventLoop
+import Fabric
 import Foundation
 import Logging
 import NodeCore
@@ -17,8 +18,8 @@ struct ServeCommand: ParsableCommand {
         discussion: """
             Prints one line on standard output when clients are served:
               ready target=ost0 nid=127.0.2.1@tcp instance=… protocol=1...2 start=fresh
-            where start is fresh, clean or recovering. A standby prints a line that begins with \
-            standby, waits until the one that holds the store lets it go, and then prints ready. \
+            with all its NIDs after nid=, separated by commas, and where start is fresh, clean or \
+            recovering. A standby prints a line that begins with standby, waits until the one that holds the store lets it go, and then prints ready. \
             The log goes to standard error. SIGTERM stops cleanly: clients prepare, everything is \
             committed; a second SIGTERM ends at once, and the next start recovers.
             """)
@@ -32,8 +33,14 @@ struct ServeCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Where its store is; made if missing.", valueName: "dir"))
     var store: String
 
-    @Option(help: ArgumentHelp("The NID to serve on.", valueName: "nid"))
-    var nid: NID
+    @Option(
+        name: .customLong("nid"),
+        help: ArgumentHelp(
+            "A NID to serve on, once for each network: on tcp, or on o2ib (RDMA).",
+            valueName: "nid"))
+    var nids: [NID]
+
+    @OptionGroup var fabricOption: FabricOption
 
     @Option(help: ArgumentHelp("The target's index; default as in the cluster file, else 0."))
     var index: UInt32?
@@ -135,6 +142,10 @@ struct ServeCommand: ParsableCommand {
     var supervised = false
 
     func validate() throws {
+        let networks = Set(nids.map(\.network))
+        guard networks.count == nids.count else {
+            throw ValidationError("a node has one NID on each network")
+        }
         guard uncommittedMax >= 1, recoveryWindow >= 1, recoveryLimit >= recoveryWindow else {
             throw ValidationError(
                 "--uncommitted-max and --recovery-window must be above 0, and --recovery-limit at "
@@ -157,8 +168,10 @@ struct ServeCommand: ParsableCommand {
 
     func run() throws {
         let file = try clusterFile()
-        let options = try options(file)
+        let decision = try fabricOption.decide(nids)
+        let options = try options(file, decision.nids)
         let log = makeLog()
+        log.notice("\(decision.line)")
         if supervised { Self.endWithInput() }
         let server: ServerProcess
         do {
@@ -171,7 +184,8 @@ struct ServeCommand: ParsableCommand {
             server.stop()
         }
         if standby {
-            Output.line("standby target=\(target) nid=\(nid) protocol=\(protocolRange.text)")
+            let names = decision.nids.map(\.description).joined(separator: ",")
+            Output.line("standby target=\(target) nid=\(names) protocol=\(protocolRange.text)")
         }
         var router = ControlRouter()
         router.addNetwork(server.network)
@@ -198,8 +212,8 @@ struct ServeCommand: ParsableCommand {
         return try ClusterFile(path: path)
     }
 
-    private func options(_ file: ClusterFile?) throws -> ServerProcess.Options {
-        let description: ClusterDescription
+    private func options(_ file: ClusterFile?, _ own: [NID]) throws -> ServerProcess.Options {
+        var description: ClusterDescription
         if let file {
             let known = file.targets[try file.index(of: target)]
             guard known.kind == kind else {
@@ -208,24 +222,27 @@ struct ServeCommand: ParsableCommand {
             if let index, index != known.index {
                 throw Failure("\(target) has index \(known.index) in \(file.path), not \(index)")
             }
-            guard known.nids.contains(nid) else {
+            if let stranger = nids.first(where: { !known.nids.contains($0) }) {
                 let nids = known.nids.map(\.description).joined(separator: ", ")
-                throw Failure("\(nid) is no NID of \(target) in \(file.path); there are \(nids)")
+                throw Failure(
+                    "\(stranger) is no NID of \(target) in \(file.path); there are \(nids)")
             }
             description = ClusterDescription(
                 targets: file.description.targets, acceptPort: acceptPort ?? file.acceptPort)
+            if kind == .mds { description = try description.reached(from: own) }
         } else {
             guard (1...39).contains(target.utf8.count) else {
                 throw Failure("a target's name has 1 to 39 bytes")
             }
             description = ClusterDescription(
-                targets: [.init(name: target, kind: kind, index: index ?? 0, nids: [nid])],
+                targets: [.init(name: target, kind: kind, index: index ?? 0, nids: own)],
                 acceptPort: acceptPort ?? ClusterFile.defaultAcceptPort)
         }
         var options: ServerProcess.Options
         do {
             options = try ServerProcess.Options(
-                cluster: description, target: target, nid: nid, storeDirectory: store)
+                cluster: description, target: target, nid: own[0],
+                otherNIDs: Array(own.dropFirst()), storeDirectory: store)
         } catch {
             throw Failure("\(error)")
         }
@@ -257,7 +274,7 @@ struct ServeCommand: ParsableCommand {
             let keeper = StampKeeper(path: stamps)
             options.onUpgradeStamp = { keeper.take($0, at: $1, now: $2) }
         }
-        let line = "target=\(target) nid=\(nid)"
+        let line = "target=\(target) nid=\(own.map(\.description).joined(separator: ","))"
         let range = protocolRange.text
         options.onServing = { instance, start in
             Output.line(

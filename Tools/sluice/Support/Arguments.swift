@@ -1,5 +1,6 @@
 public import ArgumentParser
 import ClientCore
+import Fabric
 import Foundation
 public import WireFormat
 
@@ -56,9 +57,12 @@ struct ClusterOptions: ParsableArguments {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "This client's NID. Default: a random 127.64.0.0/10 address for a cluster on loopback, "
-                + "else the address from which the first server is reached.", valueName: "nid"))
-    var nid: NID?
+            "This client's NID, one for each network. Default, for each network of the cluster: "
+                + "a random 127.64.0.0/10 address on loopback, else the address from which its "
+                + "first server is reached.", valueName: "nid"))
+    var nid: [NID] = []
+
+    @OptionGroup var fabricOption: FabricOption
 
     @Option(help: ArgumentHelp("Wait this long for a server that does not answer.", valueName: "s"))
     var timeout = 20.0
@@ -79,12 +83,22 @@ struct ClusterOptions: ParsableArguments {
 
     /// A client for requests past the file system.
     func client(for file: ClusterFile) throws -> ClusterClient {
-        try ClusterClient(file, nid: try clientNID(for: file), timeout: .seconds(timeout))
+        try ClusterClient(file, nids: try clientNIDs(for: file), timeout: .seconds(timeout))
     }
 
-    /// The NID under which this process is to be known.
-    func clientNID(for file: ClusterFile) throws -> NID {
-        try nid ?? Machine.clientNID(toReach: file.targets[0].nids[0])
+    /// The NIDs under which this process is to be known, one for each network that it uses.
+    func clientNIDs(for file: ClusterFile) throws -> [NID] {
+        let theirs = file.targets.flatMap(\.nids)
+        var candidates = nid
+        if candidates.isEmpty {
+            for nid in theirs where !candidates.contains(where: { $0.network == nid.network }) {
+                candidates.append(try Machine.clientNID(toReach: nid))
+            }
+        }
+        let decision = try fabricOption.decide(candidates)
+        // One per network; on the others there is nothing to say.
+        if theirs.contains(where: { $0.type == .o2ib }) { Output.note(decision.line) }
+        return decision.nids
     }
 }
 

@@ -13,19 +13,23 @@ final class ClusterClient: Sendable {
     private let fleet: ClientFleet
     private let timeout: Duration
 
-    /// - Parameter timeout: how long each request may take.
-    init(_ file: ClusterFile, nid: NID, timeout: Duration = .seconds(15)) throws {
+    /// - Parameters:
+    ///   - nids: this client's own, one per network.
+    ///   - timeout: how long each request may take.
+    init(_ file: ClusterFile, nids: [NID], timeout: Duration = .seconds(15)) throws {
+        let nid = nids[0]
         self.file = file
         self.timeout = timeout
         let seed = Host.realtimeNanoseconds ^ nid.rawValue
-        let description = file.description
+        let description = try file.description.reached(from: nids)
         var client = ClientConfiguration(
             uuid: Self.uuid(nid), targets: description.clientTargets, seed: seed, wallSeconds: 0)
         // It asks and orders: no target keeps a record of it, or waits for it.
         client.isObserver = true
-        let lnet = LNetConfiguration(
+        var lnet = LNetConfiguration(
             nid: nid, incarnation: 0, acceptPort: description.acceptPort,
             privilegedPorts: description.privilegedPorts, seed: seed)
+        lnet.otherNIDs = Array(nids.dropFirst())
         do {
             fleet = try ClientFleet(nodes: [(lnet, client)])
             try fleet.start()

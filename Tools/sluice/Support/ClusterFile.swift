@@ -10,7 +10,7 @@ import Yams
 /// accept-port: 10988        # optional; LNet's 988 without it
 /// targets:
 ///   - {name: mdt0, kind: mds, index: 0, nids: [127.0.1.1@tcp, 127.0.1.2@tcp]}
-///   - {name: ost0, kind: oss, index: 0, nids: [127.0.2.1@tcp]}
+///   - {name: ost0, kind: oss, index: 0, nids: [127.0.2.1@tcp, 192.0.2.7@o2ib]}
 /// ```
 struct ClusterFile: Equatable {
     var path: String
@@ -181,9 +181,6 @@ private struct YAMLReader {
             guard let text = entry.string, let nid = NID(text), nid != .loopback else {
                 throw failure(
                     entry, "nids", "\(entry.string ?? "?") is no NID; one is 127.0.1.7@tcp")
-            }
-            guard nid.type == .tcp else {
-                throw failure(entry, "nids", "\(nid): only tcp networks can be reached")
             }
             return nid
         }

@@ -69,7 +69,7 @@ final class NotifyBench {
         self.server = server
         _ = try await server.awaitLine("ready")
         admin = try ClusterClient(
-            file, nid: DemoCluster.clientNID(clientCount + slowCount), timeout: .seconds(30))
+            file, nids: [DemoCluster.clientNID(clientCount + slowCount)], timeout: .seconds(30))
         var options = ClientFleet.Options()
         options.driver = clients
         options.cpu = processors?.1
