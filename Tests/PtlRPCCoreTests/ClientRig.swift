@@ -12,6 +12,8 @@ struct ClientRig {
         var body: RequestBody
         var xid: XID
         var portal: UInt32
+        /// Where the answer goes.
+        var source = ClientRig.nid(0)
     }
 
     private struct Socket {
@@ -33,6 +35,8 @@ struct ClientRig {
     var serverEvents: [LNetEvent] = []
     /// Nodes that nobody can connect to.
     var refusing: Set<Int> = []
+    /// Networks on which nobody can connect.
+    var refusingNetworks: Set<UInt16> = []
     /// In which version a server reads requests and writes replies.
     var versions: [ProtocolVersion] = []
     /// A real server in the place of node 1's script.
@@ -40,10 +44,15 @@ struct ClientRig {
     private var sockets: [Socket] = []
     private var pendingFlushes: [Set<UInt64>] = []
 
-    static func nid(_ node: Int) -> NID { NID(address: 0x7F00_0101 + UInt32(node), type: .tcp) }
+    static func nid(_ node: Int) -> NID { nid(node, network: 0) }
+    static func nid(_ node: Int, network: UInt16) -> NID {
+        NID(
+            address: 0x7F00_0101 + UInt32(node) + UInt32(network) << 8, type: .tcp,
+            number: network)
+    }
 
     init(
-        servers: Int = 1, attaches: Bool = true,
+        servers: Int = 1, attaches: Bool = true, networks: UInt16 = 1,
         _ change: (inout RPCClientConfiguration) -> Void = { _ in }
     ) {
         var configuration = RPCClientConfiguration(
@@ -54,6 +63,7 @@ struct ClientRig {
             var configuration = LNetConfiguration(
                 nid: Self.nid(node), incarnation: 1000 + UInt64(node), acceptPort: 9880,
                 seed: UInt64(node))
+            configuration.otherNIDs = (1..<networks).map { Self.nid(node, network: $0) }
             configuration.reconnectMin = .milliseconds(1)
             configuration.reconnectMax = .milliseconds(1)
             nodes.append(LNetCore(configuration))
@@ -115,7 +125,8 @@ struct ClientRig {
             inbox.append(
                 Received(
                     server: node, header: header, body: body,
-                    xid: XID(rawValue: put.matchBits), portal: put.portal))
+                    xid: XID(rawValue: put.matchBits), portal: put.portal,
+                    source: put.initiator.nid))
         }
     }
 
@@ -126,14 +137,20 @@ struct ClientRig {
             switch action {
             case .o2ib: preconditionFailure("these nodes are on TCP")
             case .connect(let key, let from, let to, _, _):
-                let target = nodes.indices.first { Self.nid($0).address == to }
-                guard let target, !refusing.contains(target), !refusing.contains(node) else {
+                let network = UInt16(to >> 8 & 0xff) - 1
+                let target = nodes.indices.first {
+                    Self.nid($0, network: network).address == to
+                }
+                guard let target, !refusing.contains(target), !refusing.contains(node),
+                    !refusingNetworks.contains(network)
+                else {
                     nodes[node].closed(key, errno: 111, now: now)
                     collect(node)
                     continue
                 }
                 let accepted = nodes[target].accepted(
-                    remoteAddress: from, remotePort: 40_000 + UInt16(sockets.count), now: now)
+                    remoteAddress: from, remotePort: 40_000 + UInt16(sockets.count),
+                    on: Self.nid(target, network: network), now: now)
                 sockets.append(Socket(nodes: [node, target], keys: [key, accepted]))
                 nodes[node].established(key, now: now)
             case .close(let key):
@@ -274,7 +291,7 @@ struct ClientRig {
             default: 4
             }
         nodes[server].put(
-            to: Self.nid(0), portal: portal, matchBits: request.xid.rawValue,
+            to: request.source, portal: portal, matchBits: request.xid.rawValue,
             payload: writer.bytes, now: now)
         settle()
     }

@@ -135,6 +135,12 @@ struct Import: Sendable {
     var latencyEstimate = TimeEstimate()
     /// No update may go out before something saved is committed: ask for it then.
     var commitPingAt = Ticks.distantFuture
+    /// When it became full last.
+    var fullSince = Ticks.zero
+    /// When it last asked for a better network, which ping asks now, and whose turn is next.
+    var returnAskedAt = Ticks.zero
+    var returnPing: UInt64?
+    var returnTurn = 0
     var counters = ImportCounters()
 
     var savedCount: Int { saved.count - savedHead }

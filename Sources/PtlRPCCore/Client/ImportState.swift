@@ -110,6 +110,8 @@ public struct ImportCounters: Equatable, Sendable {
     /// "Still at it": deadlines that a target put off.
     public internal(set) var earlyReplies: UInt64 = 0
     public internal(set) var idleDisconnects: UInt64 = 0
+    /// Returns to an endpoint on a better network of the same node.
+    public internal(set) var returns: UInt64 = 0
     public internal(set) var evictions: UInt64 = 0
     /// Replies of older connections, of other nodes, or to nothing.
     public internal(set) var lateReplies: UInt64 = 0

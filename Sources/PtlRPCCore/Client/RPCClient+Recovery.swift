@@ -331,6 +331,7 @@ extension RPCClient {
         imports[index].enter(.recover, now)
         pump(index, &lnet, now)
         imports[index].enter(.full, now)
+        imports[index].fullSince = now
         events.append(.full(import: index))
     }
 }

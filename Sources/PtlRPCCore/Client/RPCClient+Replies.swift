@@ -53,7 +53,9 @@ extension RPCClient {
         case .peerDown(let nid, _):
             peerDown(nid, &lnet, now)
             return false
-        case .reply, .peerUp, .pinged:
+        case .pinged(let ping):
+            return returnAnswered(ping, &lnet, now)
+        case .reply, .peerUp:
             return false
         }
     }

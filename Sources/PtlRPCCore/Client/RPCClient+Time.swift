@@ -26,6 +26,8 @@ extension RPCClient {
                     sendInternal(index, .ping, .ping, &lnet, now)
                 } else if let due = idleDeadline(index), due <= now {
                     becomeIdle(index, &lnet, now)
+                } else if let due = returnDeadline(index), due <= now {
+                    askForReturn(index, &lnet, now)
                 }
             case .new, .closed, .idle:
                 break
@@ -48,6 +50,7 @@ extension RPCClient {
             }
             if let due = pingDeadline(index) { earliest = min(earliest, due) }
             if let due = idleDeadline(index) { earliest = min(earliest, due) }
+            if let due = returnDeadline(index) { earliest = min(earliest, due) }
         }
         return earliest == .distantFuture ? nil : earliest
     }

@@ -35,6 +35,9 @@ public struct RPCClientConfiguration: Sendable {
     /// Disconnects from a target where nothing was asked, is held or is saved for this long; the
     /// next call connects again (Lustre: 20 s for object targets). Nil for never.
     public var idleTimeout: TickInterval?
+    /// How often an import whose target has an earlier NID on another network asks whether the
+    /// node can be reached there again. Nil for never.
+    public var returnInterval: TickInterval? = .seconds(5)
     /// Requests under way per import; those that a shutdown needs are not held up by it.
     public var requestsInFlightMax = 64
     /// Requests per import that wait; one more fails at once with `tryAgain`.
