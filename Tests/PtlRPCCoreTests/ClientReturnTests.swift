@@ -68,7 +68,8 @@ import WireFormat
         let attempts = rig.client.summary(0).counters.connectAttempts
         rig.run(.seconds(20))
         #expect(
-            rig.client.summary(0).counters.connectAttempts == attempts, "it is where it wants to be")
+            rig.client.summary(0).counters.connectAttempts == attempts, "it is where it wants to be"
+        )
     }
 
     @Test func `a partner that answers is not the node that serves`() {

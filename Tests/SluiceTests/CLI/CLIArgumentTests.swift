@@ -91,6 +91,8 @@ import Testing
 
     @Test(arguments: [
         [], ["serve"], ["fs"], ["fs", "put"], ["upgrade", "start"], ["net", "ping"], ["demo"],
+        ["fabric"],
+        ["doctor"],
     ])
     func `every command explains itself`(_ command: [String]) throws {
         let run = try CommandLineTool.run(command + ["--help"])
