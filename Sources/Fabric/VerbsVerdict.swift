@@ -11,6 +11,10 @@ extension FabricSurvey {
     public func verdict(on address: UInt32) -> VerbsVerdict {
         let text = Self.text(address)
         guard let found = self.address(address) else {
+            // All of 127/8 is this machine's, whether an interface names it or not.
+            if address >> 24 == 127 {
+                return .unusable("\(text) is a loopback address, which no RDMA device has")
+            }
             return .unusable("\(text) is no address of this machine")
         }
         guard let device = found.device else { return creation(on: found) }

@@ -188,6 +188,9 @@ private let tcp = NID("192.0.2.7@tcp")!
             survey.verdict(on: NID("127.0.0.1@o2ib")!.address)
                 == .unusable("127.0.0.1 is a loopback address, which no RDMA device has"))
         #expect(
+            survey.verdict(on: NID("127.9.9.9@o2ib")!.address)
+                == .unusable("127.9.9.9 is a loopback address, which no RDMA device has"))
+        #expect(
             survey.verdict(on: NID("203.0.113.1@o2ib")!.address)
                 == .unusable("203.0.113.1 is no address of this machine"))
     }

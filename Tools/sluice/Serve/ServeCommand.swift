@@ -169,9 +169,8 @@ struct ServeCommand: ParsableCommand {
     func run() throws {
         let file = try clusterFile()
         let decision = try fabricOption.decide(nids)
-        let options = try options(file, decision.nids)
+        let options = try options(file, decision)
         let log = makeLog()
-        log.notice("\(decision.line)")
         if supervised { Self.endWithInput() }
         let server: ServerProcess
         do {
@@ -212,7 +211,10 @@ struct ServeCommand: ParsableCommand {
         return try ClusterFile(path: path)
     }
 
-    private func options(_ file: ClusterFile?, _ own: [NID]) throws -> ServerProcess.Options {
+    private func options(
+        _ file: ClusterFile?, _ decision: FabricDecision
+    ) throws -> ServerProcess.Options {
+        let own = decision.nids
         var description: ClusterDescription
         if let file {
             let known = file.targets[try file.index(of: target)]
@@ -277,6 +279,8 @@ struct ServeCommand: ParsableCommand {
         let line = "target=\(target) nid=\(own.map(\.description).joined(separator: ","))"
         let range = protocolRange.text
         options.onServing = { instance, start in
+            // Not before: what is refused is one sentence, also of a standby.
+            log.notice("\(decision.line)")
             Output.line(
                 "ready \(line) instance=\(instance) protocol=\(range) start=\(start.word)")
         }
