@@ -33,6 +33,23 @@ import WireFormat
         #expect(rig.summary.sentCount == 0 && rig.summary.queuedCount == 0)
     }
 
+    @Test func `what gives locks back goes to the portal for that, and is answered from there`() {
+        var rig = ClientRig.connected()
+        let descriptor = LockDescriptor(
+            resource: ResourceID(1), requestedMode: .pr, policy: .bits([.update]))
+        rig.call(.cancel(.cancel(cookie: 7)), cookie: 1)
+        rig.call(.convert(.convert(cookie: 7, descriptor: descriptor)), cookie: 2)
+        rig.call(.getattr(.root), cookie: 3)
+        let sent = rig.takeAll()
+        #expect(
+            sent.sorted { $0.xid < $1.xid }.map(\.portal) == [
+                ServicePortal.lockCancelRequest, ServicePortal.lockCancelRequest,
+                ServicePortal.mdsRequest,
+            ])
+        for request in sent where request.body.opcode == .ldlmCancel { rig.reply(request, .empty) }
+        #expect(rig.ended == ["1 success"])
+    }
+
     @Test func `XIDs advance by 128 and name the oldest unanswered request`() {
         var rig = ClientRig.connected()
         for cookie in 1...3 { rig.call(.getattr(.root), cookie: UInt64(cookie)) }

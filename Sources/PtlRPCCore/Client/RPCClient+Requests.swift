@@ -166,7 +166,7 @@ extension RPCClient {
             peer = lnet.peer(for: imports[index].endpoints[endpoint].nid)
             imports[index].endpoints[endpoint].peer = peer
         }
-        let portal = imports[index].kind.requestPortal
+        let portal = imports[index].kind.portal(for: requests[xid].opcode)
         // A message that found no place is like one that was lost: its time-out deals with it, or
         // the peer's going down, which follows.
         _ = RawSpan.over(writer.bytes) {

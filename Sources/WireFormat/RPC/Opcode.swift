@@ -135,6 +135,14 @@ public enum TargetKind: UInt8, Sendable, CaseIterable {
     public var replyPortal: UInt32 {
         self == .mds ? ServicePortal.mdcReply : ServicePortal.oscReply
     }
+    /// Where a request goes: what gives locks back has a portal of its own, so that a server that
+    /// is busy with others takes it (ldlm.md section 6).
+    public func portal(for opcode: Opcode) -> UInt32 {
+        switch opcode {
+        case .ldlmCancel, .ldlmConvert: ServicePortal.lockCancelRequest
+        default: requestPortal
+        }
+    }
     public var connectOpcode: Opcode { self == .mds ? .mdsConnect : .ostConnect }
     public var disconnectOpcode: Opcode { self == .mds ? .mdsDisconnect : .ostDisconnect }
     public var statfsOpcode: Opcode { self == .mds ? .mdsStatfs : .ostStatfs }
