@@ -191,6 +191,14 @@ extension ClientCore {
             } else {
                 let lock = SlotHandle(rawValue: ast.request.handle0)
                 let descriptor = ast.request.descriptor
+                if let error = ast.valueBlock.error,
+                    targets[target].locks.info(lock)?.isHeld != true
+                {
+                    // Nobody can use the lock: the answer gives it back.
+                    targets[target].locks.enqueueFailed(lock, error: error.rawValue)
+                    rpc.answer(token, status: .invalid, body: .empty, lnet: &lnet, now: now)
+                    return
+                }
                 grant(target: target, lock: lock, valueBlock: ast.valueBlock)
                 let result = targets[target].locks.completionAST(
                     clientCookie: ast.request.handle0, serverCookie: ast.request.handle1,

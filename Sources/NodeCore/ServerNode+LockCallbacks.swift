@@ -180,6 +180,7 @@ extension ServerNode {
         }
         result.mode = mode
         let block = valueBlock(of: enqueue.descriptor.resource)
+        if let error = block.error { return refuseLock(request, error, now: now) }
         let holders = locks.glimpse(resource, beyond: block.size)
         if holders.contains(where: { $0.isReserved }) {
             // Who may know more has not come back yet.

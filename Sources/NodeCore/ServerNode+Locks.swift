@@ -86,11 +86,15 @@ extension ServerNode {
             grantedMode: result.outcome == .granted ? result.mode : nil, policy: result.policy)
         let reply = LDLMReply(
             flags: result.flags, descriptor: descriptor, serverCookie: result.lock.rawValue)
+        let block = block ?? valueBlock(of: descriptor.resource)
+        if let error = block.error {
+            // Without its value a lock on an object is of no use, and must not seem to be.
+            locks.cancel(result.lock, owner: owner(request.export), now: now)
+            return refuseLock(request, error, now: now)
+        }
         rpc.reply(
             request.token, status: status,
-            body: .enqueue(
-                EnqueueReply(
-                    reply: reply, valueBlock: block ?? valueBlock(of: descriptor.resource))),
+            body: .enqueue(EnqueueReply(reply: reply, valueBlock: block)),
             trailer: upgrade.trailer(for: request.export), lnet: &lnet, now: now)
     }
 
@@ -172,12 +176,20 @@ extension ServerNode {
         locks.prolong(owner(request.export), on: ResourceID(object), range: range, now: now)
     }
 
-    /// Size and time of an object, as the lock on it lets its holder know them.
-    func valueBlock(of resource: ResourceDescriptor) -> OSTLVB {
+    /// Size and time of an object, as the lock on it lets its holder know them; an error where the
+    /// store is damaged there.
+    mutating func valueBlock(of resource: ResourceDescriptor) -> OSTLVB {
         var block = OSTLVB()
-        if resource.type == .extent, case .object(let object) = service, let store,
-            let attributes = object.attributes(of: resource.id.objectName, in: store)
-        {
+        guard resource.type == .extent, case .object(let object) = service, let store else {
+            return block
+        }
+        let attributes = object.attributes(of: resource.id.objectName, in: store)
+        if let damage = store.base.takeDamage() {
+            damageCount += 1
+            log(.damage("\(damage)", opcode: Opcode.ldlmEnqueue.name, xid: 0))
+            return OSTLVB(error: .ioError)
+        }
+        if let attributes {
             block.size = attributes.size
             block.mtime = attributes.modified.seconds
             block.mtimeNanoseconds = attributes.modified.nanoseconds

@@ -4,6 +4,7 @@ import NodeCore
 import Primitives
 import PtlRPCCore
 import Simulator
+import StorageCore
 import Testing
 import WireFormat
 
@@ -299,6 +300,36 @@ import WireFormat
         #expect(cluster.evictions(0) == 0)
         if !isTakenBack { #expect(cluster.recordStatus(1, files[1], .unlock) == .ok) }
         #expect(cluster.recordStatus(2, files[2], .tryLock) == .ok)
+    }
+
+    @Test(arguments: [false, true])
+    func `damage behind the value of a lock is an error, not an empty object`(
+        whileHeld: Bool
+    ) throws {
+        let (cluster, files) = try Scenario.shared(300)
+        try cluster.write(0, files[0], 1, count: 5000)
+        try cluster.perform(cluster.clients[0], .sync(files[0]))
+        var keys: [[UInt8]] = []
+        cluster.stores[1].scan(.objects, from: []) { key, _ in
+            keys.append(key)
+            return true
+        }
+        if !whileHeld {
+            // The first client leaves: nobody has a lock, and nobody knows the size.
+            cluster.replaceClient(0, life: 1, isRestart: false)
+            cluster.settle(.seconds(60))
+        }
+        for key in keys { cluster.stores[1].damageRow(.objects, key) }
+        let lockCount = cluster.lockCount(1)
+        let reading = cluster.submit(
+            cluster.clients[1], .read(files[1], offset: 0, byteCount: 5000))
+        #expect(cluster.outcome(1, reading)?.lockStatus == .ioError)
+        let appending = cluster.submit(
+            cluster.clients[1], .append(files[1], Self.bytes(2, 10)))
+        #expect(cluster.outcome(1, appending)?.lockStatus == .ioError)
+        cluster.settle(.seconds(2))
+        #expect(cluster.lockCount(1) <= lockCount, "no lock stays behind")
+        #expect(cluster.evictions(1) == 0)
     }
 
     @Test(arguments: 0..<4 as Range<UInt64>)

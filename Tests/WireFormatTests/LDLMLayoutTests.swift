@@ -21,6 +21,18 @@ import WireFormat
         resource: ResourceID(0x11, 0x22, 0x33, 0x44), requestedMode: .pw, grantedMode: .pr,
         policy: .extent(Extent(start: 0x1000, end: 0x1FFF), group: 7))
 
+    @Test func `a value block that could not be read says so in its blocks, as Lustre's does`() {
+        #expect(OSTLVB(error: .ioError).blocks == 0xFFBA_DBAD_7FFF_FFFB)
+        #expect(OSTLVB(error: .ioError).error == .ioError)
+        #expect(OSTLVB().error == nil)
+        var full = OSTLVB()
+        full.blocks = .max >> 9
+        #expect(full.error == nil)
+        // Nonsense in its place is still no value.
+        full.blocks = 0xFFBA_DBAD_FFFF_FFFF
+        #expect(full.error == .ioError)
+    }
+
     @Test func `mode, type and flag values are Lustre's`() {
         #expect(LockMode.allCases.map(\.rawValue) == [1, 2, 4, 8, 16, 32, 64, 128, 256])
         #expect(LockMode.allCases.map(\.ordinal) == [0, 1, 2, 3, 4, 5, 6, 7, 8])

@@ -1,5 +1,7 @@
 /// The value block of an object's lock, its size and times: `struct ost_lvb`, 56 bytes.
 ///
+/// A server that cannot read the value says so in `blocks`, as Lustre does.
+///
 /// | offset | size | field                              |
 /// |-------:|-----:|------------------------------------|
 /// |      0 |    8 | size, bytes                        |
@@ -21,6 +23,23 @@ public struct OSTLVB: Hashable, Sendable, BitwiseCopyable {
     public var ctimeNanoseconds: UInt32 = 0
 
     public init() {}
+
+    /// What stands in `blocks` where the server could not read the value: OST_LVB_ERR_INIT, and a
+    /// negative errno added to it.
+    private static let errorBase: UInt64 = 0xFFBA_DBAD_8000_0000
+
+    /// A value that could not be read.
+    public init(error: Status) {
+        blocks = Self.errorBase &+ UInt64(bitPattern: Int64(error.rawValue))
+    }
+
+    /// Why there is no value; nil where there is one.
+    public var error: Status? {
+        guard blocks >> 32 == Self.errorBase >> 32 else { return nil }
+        let status = Status(
+            rawValue: Int32(truncatingIfNeeded: Int64(bitPattern: blocks &- Self.errorBase)))
+        return status.isError ? status : .ioError
+    }
 
     /// Bytes on the wire.
     public static let encodedSize = 56
