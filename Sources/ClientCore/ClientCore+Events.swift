@@ -132,6 +132,11 @@ extension ClientCore {
             recordLockReply(handle, status: status, body: body, lnet: &lnet, now: now)
         case .recordReplay(let record):
             recordReplayed(record, status: status)
+        case .recordRestored(let record):
+            // Told to come again it keeps the stronger lock that it has by now.
+            if !status.isLater { recordReplayed(record, status: status) }
+        case .recordCancel(let record):
+            if status != .ok { restoreRecords(around: record, lnet: &lnet, now: now) }
         case .receipt(let target, let epoch):
             guard !status.isError, case .enqueue(let reply) = body else { return }
             targets[target].admissionCookie = reply.reply.serverCookie

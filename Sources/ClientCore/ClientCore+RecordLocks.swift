@@ -100,12 +100,8 @@ extension ClientCore {
         guard target == metadataTarget,
             let wait = records.waits.first(where: { $0.clientCookie == ast.request.handle0 })
         else {
-            // Told twice, or nobody waits any more: then the server may take it away again.
-            let isHeld = records.held.contains {
-                ast.request.descriptor.resource.id == .recordLocks(of: $0.file)
-                    && ast.request.descriptor.policy.range.overlaps($0.range)
-            }
-            return isHeld ? .ok : .invalid
+            // Told twice, or nobody waits any more: the answer to the cancel will tell that, too.
+            return .ok
         }
         if ast.request.flags.contains(.flockDeadlock) {
             _ = records.takeWait(of: wait.operation)
@@ -120,7 +116,36 @@ extension ClientCore {
     mutating func abandonRecordLock(_ handle: SlotHandle, lnet: inout LNetCore, now: Ticks) {
         guard let wait = records.takeWait(of: handle), wait.serverCookie != 0 else { return }
         call(
-            metadataTarget, .cancel(.cancel(cookie: wait.serverCookie)), for: .none, lnet: &lnet,
+            metadataTarget, .cancel(.cancel(cookie: wait.serverCookie)),
+            for: .recordCancel(wait.record), lnet: &lnet, now: now)
+    }
+
+    /// A wait was given up and may have been granted before the server heard of that: then it took
+    /// the place of what its owner had there. What that was is said again, and the rest unlocked.
+    mutating func restoreRecords(
+        around record: HeldRecord, lnet: inout LNetCore, now: Ticks
+    ) {
+        for range in records.unclaimed(in: record) {
+            sendRecord(record, range, mode: .nl, for: .none, lnet: &lnet, now: now)
+        }
+        for held in records.held(in: record) where held.isExclusive != record.isExclusive {
+            sendRecord(
+                held, held.range, mode: held.isExclusive ? .pw : .pr, for: .recordRestored(held),
+                lnet: &lnet, now: now)
+        }
+    }
+
+    private mutating func sendRecord(
+        _ record: HeldRecord, _ range: Extent, mode: LockMode, for purpose: PendingCall,
+        lnet: inout LNetCore, now: Ticks
+    ) {
+        let request = LDLMRequest.enqueue(
+            cookie: records.nextCookie(), flags: .blockNoWait,
+            descriptor: LockDescriptor(
+                resource: .recordLocks(of: record.file), requestedMode: mode,
+                policy: .flock(range, owner: record.owner, pid: record.process)))
+        call(
+            metadataTarget, .enqueue(EnqueueRequest(request: request)), for: purpose, lnet: &lnet,
             now: now)
     }
 
@@ -130,14 +155,9 @@ extension ClientCore {
     ) {
         guard records.held.contains(where: { $0.file == file && $0.owner == owner }) else { return }
         records.unlock(file, owner: owner, range: .whole)
-        let request = LDLMRequest.enqueue(
-            cookie: records.nextCookie(), flags: [],
-            descriptor: LockDescriptor(
-                resource: .recordLocks(of: file), requestedMode: .nl,
-                policy: .flock(.whole, owner: owner, pid: 0)))
-        call(
-            metadataTarget, .enqueue(EnqueueRequest(request: request)), for: .none, lnet: &lnet,
-            now: now)
+        let all = HeldRecord(
+            file: file, owner: owner, process: 0, isExclusive: false, range: .whole)
+        sendRecord(all, .whole, mode: .nl, for: .none, lnet: &lnet, now: now)
     }
 
     // MARK: Recovery
@@ -170,11 +190,10 @@ extension ClientCore {
             policy: .flock(record.range, owner: record.owner, pid: record.process))
     }
 
-    /// A record lock that the next instance did not take is lost.
+    /// A record lock that the next instance did not take, or that another has by now, is lost.
     mutating func recordReplayed(_ record: HeldRecord, status: Status) {
-        guard status.isError else { return }
-        records.forget(record)
-        records.lostCount += 1
+        guard status.isError || status == .lockWouldBlock else { return }
+        records.lose(record)
     }
 
     /// The target has forgotten this client: its record locks are gone, and who waits fails.

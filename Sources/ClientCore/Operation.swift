@@ -129,6 +129,10 @@ enum PendingCall {
     case convert(target: Int, lock: SlotHandle)
     case recordLock(SlotHandle)
     case recordReplay(HeldRecord)
+    /// The cancel of a wait for a record lock.
+    case recordCancel(HeldRecord)
+    /// A record lock that is put right after a grant that nobody waited for any more.
+    case recordRestored(HeldRecord)
     /// Answers of no interest.
     case none
 }

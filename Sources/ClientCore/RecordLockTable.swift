@@ -77,7 +77,40 @@ struct RecordLockTable {
         held = rest
     }
 
-    mutating func forget(_ record: HeldRecord) { held.removeAll { $0 == record } }
+    /// What the server does not have any more.
+    mutating func lose(_ record: HeldRecord) {
+        unlock(record.file, owner: record.owner, range: record.range)
+        lostCount += 1
+    }
+
+    /// What the owner of a record has locked of its range, cut to it, by start.
+    func held(in record: HeldRecord) -> [HeldRecord] {
+        held.filter {
+            $0.file == record.file && $0.owner == record.owner && $0.range.overlaps(record.range)
+        }.map {
+            var part = $0
+            part.range.start = max($0.range.start, record.range.start)
+            part.range.end = min($0.range.end, record.range.end)
+            return part
+        }.sorted { $0.range.start < $1.range.start }
+    }
+
+    /// What the owner of a record neither has nor waits for of its range.
+    func unclaimed(in record: HeldRecord) -> [Extent] {
+        let awaited = waits.map(\.record).filter {
+            $0.file == record.file && $0.owner == record.owner && $0.range.overlaps(record.range)
+        }
+        let claimed = (held(in: record) + awaited).map(\.range).sorted { $0.start < $1.start }
+        var rest: [Extent] = []
+        var from = record.range.start
+        for range in claimed {
+            if range.start > from { rest.append(Extent(start: from, end: range.start - 1)) }
+            if range.end >= record.range.end { return rest }
+            from = max(from, range.end + 1)
+        }
+        rest.append(Extent(start: from, end: record.range.end))
+        return rest
+    }
 
     mutating func removeAll() {
         lostCount += held.count

@@ -3,6 +3,9 @@ public import WireFormat
 
 extension LockServer {
     /// Gives a lock back, granted or waiting, and serves those who waited for it.
+    ///
+    /// Of record locks only those that wait: one that is granted has become one with what its owner
+    /// had beside it, and ranges are given up by their names. Such a cookie is `unknown`.
     @discardableResult
     public mutating func cancel(
         _ lock: SlotHandle, owner: LockOwner, now: Ticks
@@ -13,6 +16,10 @@ extension LockServer {
             return .unknown
         }
         guard isOwner(owner, of: index) else { return .notOwner }
+        if locks[Int(index)].flags.contains(.flock), locks[Int(index)].state == .granted {
+            counters.unknownCancels += 1
+            return .unknown
+        }
         let resource = locks[Int(index)].resource
         let id = resources[Int(resource)].id
         measureCallback(index, now: now)

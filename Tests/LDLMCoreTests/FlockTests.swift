@@ -71,6 +71,22 @@ extension LockServer {
         #expect(server.waitingCount == 0)
     }
 
+    @Test func `a granted record lock is given up by its range, not by its cookie`() {
+        var server = LockServer(LockServerConfiguration(instance: 1))
+        _ = server.flock(1, 7, .pw, 0, 99, 1)
+        _ = server.flock(2, 7, .pw, 100, 199, 2)
+        let waiting = server.flock(1, 7, .pw, 100, 199, 3)
+        #expect(waiting.outcome == .waiting)
+        _ = server.flock(2, 7, .nl, 100, 199, 4)
+        // Granted, it has become one with what its owner had before: that would go with it.
+        #expect(server.takeActions().completed == [3])
+        #expect(server.cancel(waiting.lock, owner: client(1), now: epoch) == .unknown)
+        #expect(server.flock(2, 7, .pw, 0, 0, 5, flags: .blockNoWait).outcome == .wouldBlock)
+        _ = server.flock(1, 7, .nl, 100, 199, 6)
+        #expect(server.flock(2, 7, .pw, 0, 0, 7, flags: .blockNoWait).outcome == .wouldBlock)
+        #expect(server.flock(2, 7, .pw, 100, 199, 8, flags: .blockNoWait).outcome == .granted)
+    }
+
     @Test func `whoever would wait for itself is refused, over several files and owners`() {
         var server = LockServer(LockServerConfiguration(instance: 1))
         for owner in UInt32(1)...4 {

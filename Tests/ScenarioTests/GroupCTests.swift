@@ -302,6 +302,66 @@ import WireFormat
         #expect(cluster.recordStatus(2, files[2], .tryLock) == .ok)
     }
 
+    @Test(arguments: 0..<6 as Range<UInt64>)
+    func `SN 94 a wait that is given up at its grant leaves what was locked beside it locked`(
+        seed: UInt64
+    ) throws {
+        let (cluster, files) = try Scenario.shared(1240 + seed, clients: 3)
+        let low = Extent(start: 0, end: 99)
+        let high = Extent(start: 100, end: 199)
+        #expect(cluster.recordStatus(0, files[0], .lock, high) == .ok)
+        #expect(cluster.recordStatus(1, files[1], .lock, low, isExclusive: seed % 2 == 0) == .ok)
+        let client = cluster.clients[1]
+        let now = cluster.simulator.now
+        // Beside what it has, or over a part of it in another mode.
+        let wanted = Extent(start: seed < 3 ? 100 : 50, end: 199)
+        let lock = FileOperation.recordLock(
+            files[1], RecordLock(.lock, range: wanted, owner: 2, process: 2))
+        let handle = cluster.simulator.withClient(client) {
+            $0.submit(lock, cookie: 1 << 40, wall: cluster.simulator.wall(of: client), now: now)
+        }
+        cluster.settle()
+        // The server grants it; the word of that is late, and the wait is given up meanwhile.
+        cluster.simulator.delayNext(
+            .request(.ldlmCompletionAST), by: .milliseconds(100 * (seed % 3)))
+        #expect(cluster.recordStatus(0, files[0], .unlock, high) == .ok)
+        let later = cluster.simulator.now
+        let isTakenBack =
+            handle.flatMap { handle in
+                cluster.simulator.withClient(client) { $0.cancel(handle, now: later) }
+            } ?? false
+        cluster.settle(.seconds(2))
+        if !isTakenBack {
+            #expect(cluster.recordStatus(1, files[1], .unlock, high) == .ok)
+        }
+        #expect(cluster.evictions(0) == 0)
+        #expect(cluster.recordStatus(2, files[2], .tryLock, high) == .ok)
+        #expect(cluster.recordStatus(2, files[2], .tryLock, low) == .tryAgain)
+        let shared = cluster.recordStatus(2, files[2], .tryLock, low, isExclusive: false)
+        // What was shared before is shared again.
+        if isTakenBack { #expect(shared == (seed % 2 == 0 ? .tryAgain : .ok)) }
+        #expect(cluster.recordStatus(1, files[1], .unlock) == .ok)
+        #expect(cluster.recordStatus(2, files[2], .tryLock, low) == .ok)
+    }
+
+    @Test func `RCS 10d who never answers a completion AST is evicted, and others get the lock`()
+        throws
+    {
+        let (cluster, files) = try Scenario.shared(290, clients: 3)
+        try cluster.write(0, files[0], 1)
+        // The grant reaches a client that does not hear of it, and is not silent otherwise.
+        let rule = cluster.simulator.dropNext(.request(.ldlmCompletionAST), count: 1000)
+        let stuck = cluster.submit(
+            cluster.clients[1], .append(files[1], Self.bytes(2, 10)))
+        cluster.settle(.seconds(60))
+        #expect(cluster.simulator.hits(rule) > 1, "it was sent again")
+        #expect(cluster.evictions(1) == 1)
+        cluster.simulator.removeRule(rule)
+        #expect(cluster.outcome(1, stuck) != nil)
+        try cluster.write(2, files[2], 3)
+        #expect(try cluster.read(cluster.clients[0], files[0], 0, 4096) == Self.bytes(3))
+    }
+
     @Test(arguments: [false, true])
     func `damage behind the value of a lock is an error, not an empty object`(
         whileHeld: Bool
