@@ -53,6 +53,9 @@ public struct ClientConfiguration: Sendable {
     public var adaptive: AdaptiveTimeouts? = AdaptiveTimeouts()
     /// A ping to a target after this long without any request to it.
     public var pingInterval: TickInterval? = .seconds(25)
+    /// An object target where this client holds and wants nothing for this long is left; the next
+    /// operation there connects again (Lustre: 20 s). Nil for never.
+    public var idleTimeout: TickInterval?
     /// Connects to ask and to give orders: no target keeps a record of it, or waits for it.
     public var isObserver = false
     /// Say `.acknowledged` for every update that a target answered.

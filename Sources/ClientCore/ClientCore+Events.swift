@@ -49,6 +49,10 @@ extension ClientCore {
             }
             events.append(
                 .connected(target: target, reply.version, instance: reply.instance))
+            if targets[target].isIdle {
+                targets[target].isIdle = false
+                upgrade(target, .disconnected, lnet: &lnet, now: now)
+            }
             upgrade(target, .connected(reply), lnet: &lnet, now: now)
         case .needOpenReplays(let target):
             forgetReplays(target)
@@ -58,6 +62,11 @@ extension ClientCore {
         case .full(let target):
             forgetReplays(target)
             upgrade(target, .recovered, lnet: &lnet, now: now)
+        case .disconnected(let target, .idle):
+            targets[target].isIdle = true
+            targets[target].grant.forgotten()
+            rpc.setGrantClaim(target, 0)
+            events.append(.disconnected(target: target))
         case .disconnected(let target, _):
             if targets[target].expectsGateOpening { stamp(target, .disconnected, now: now) }
             rpc.setGrantClaim(

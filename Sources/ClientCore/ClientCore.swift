@@ -45,6 +45,8 @@ public struct ClientCore {
         var heardAt: Ticks = .zero
         var lastCommittedAtConnect: Transno = .zero
         var isClean = false
+        /// Left because nothing was wanted there: its gate stays open, and who passes it connects.
+        var isIdle = false
     }
 
     var rpc: RPCClient
@@ -101,6 +103,7 @@ public struct ClientCore {
         rpcConfiguration.isObserver = configuration.isObserver
         rpcConfiguration.adaptive = configuration.adaptive
         rpcConfiguration.pingInterval = configuration.pingInterval
+        rpcConfiguration.idleTimeout = configuration.idleTimeout
         rpcConfiguration.mutation = configuration.mutation
         rpc = RPCClient(rpcConfiguration)
         names = NameCache(
@@ -202,6 +205,7 @@ public struct ClientCore {
         }
         for index in targets.indices {
             ageLocks(index, now: now)
+            noteUse(of: index)
             guard let due = targets[index].upgrade.nextDeadline, due <= now else { continue }
             upgrade(index, .tick, lnet: &lnet, now: now)
         }
@@ -268,6 +272,15 @@ public struct ClientCore {
     public func lockCount(_ target: Int) -> Int { targets[target].locks.count }
 
     // MARK: Parts
+
+    /// Whether a target may be left when nothing is wanted there: the metadata server is never.
+    private mutating func noteUse(of index: Int) {
+        guard configuration.idleTimeout != nil else { return }
+        let isUsed =
+            configuration.targets[index].kind == .mds || targets[index].locks.count > 0
+            || targets[index].running > 0
+        rpc.keepConnected(index, isUsed)
+    }
 
     mutating func call(
         _ target: Int, _ body: RequestBody, for purpose: PendingCall, lnet: inout LNetCore,

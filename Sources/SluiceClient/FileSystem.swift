@@ -1,6 +1,7 @@
 public import ClientCore
 public import NodeRuntime
 public import WireFormat
+internal import Primitives
 internal import Synchronization
 
 /// A mounted file system: files by their absolute paths, in asynchronous code.
@@ -50,7 +51,12 @@ public final class FileSystem: Sendable {
             onEvent?(node, event, now)
         }
         let fleet = try ClientFleet(
-            cluster: cluster, nids: [nid], options: options, configure: configure)
+            cluster: cluster, nids: [nid], options: options
+        ) {
+            // As Lustre's clients do.
+            $0.idleTimeout = .seconds(20)
+            configure(&$0)
+        }
         try fleet.start()
         mounting.onFailure { fleet.stop() }
         fleet.mount(0)

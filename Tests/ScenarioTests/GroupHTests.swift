@@ -223,6 +223,39 @@ import WireFormat
             })
         try cluster.mkdir(0, "d")
     }
+
+    @Test func `an object server where nothing is held is left, and found again when it is wanted`()
+        throws
+    {
+        let (cluster, files) = try Scenario.shared(870) {
+            $0.idleTimeout = .seconds(20)
+            $0.unusedLockCountMax = 0
+        }
+        func state(_ client: Int, _ place: Int = 1) -> ImportState? {
+            cluster.simulator.client(cluster.clients[client])?.core.summary(place).state
+        }
+        try cluster.write(0, files[0], 1)
+        cluster.settle(.seconds(60))
+        #expect(state(0) == .idle && state(1) == .idle)
+        #expect(state(0, 0) == .full, "the metadata server is never left")
+        #expect(cluster.simulator.server(cluster.servers[1])?.lockCount ?? 9 <= 1)
+        #expect(cluster.evictions(1) == 0 && cluster.evictedClients.isEmpty)
+        // An upgrade does not wait for who is not there.
+        try cluster.upgrade(1, to: ProtocolVersion.supported)
+        #expect(try cluster.read(cluster.clients[1], files[1], 0, 4096).first == 1)
+        #expect(state(1) == .full)
+        try cluster.write(0, files[0], 2)
+        #expect(try cluster.read(cluster.clients[1], files[1], 0, 4096).first == 2)
+        // Nor does it lose who comes while it is announced.
+        cluster.settle(.seconds(60))
+        #expect(state(0) == .idle)
+        let cookie = cluster.submit(
+            cluster.clients[0], .write(files[0], offset: 0, [3]))
+        try cluster.upgrade(1, to: ProtocolVersion.supported)
+        #expect(cluster.outcome(0, cookie)?.lockStatus == .ok)
+        #expect(try cluster.read(cluster.clients[1], files[1], 0, 1) == [3])
+        #expect(cluster.evictedClients.isEmpty && cluster.lostCount == 0)
+    }
 }
 
 extension ClientEvent {

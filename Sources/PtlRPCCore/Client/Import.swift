@@ -91,6 +91,8 @@ struct Import: Sendable {
     var isLeaving = false
     /// The owner has locks or opens there.
     var holdsState = false
+    /// The owner wants the connection also when it asks nothing.
+    var isKept = false
     /// Something was done there since the target last knew nothing of this client.
     var wasUsed = false
 

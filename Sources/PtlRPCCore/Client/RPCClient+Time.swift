@@ -85,7 +85,7 @@ extension RPCClient {
     private func idleDeadline(_ index: Int) -> Ticks? {
         guard let timeout = configuration.idleTimeout, imports[index].state == .full,
             imports[index].sent.isEmpty, imports[index].queuedCount == 0,
-            imports[index].savedCount == 0, !imports[index].holdsState,
+            imports[index].savedCount == 0, !imports[index].holdsState, !imports[index].isKept,
             imports[index].trailer == nil, imports[index].parked == nil
         else { return nil }
         return imports[index].lastUsedAt + timeout

@@ -85,6 +85,12 @@ public struct RPCClient: Sendable {
         imports[index].holdsState = holdsState
     }
 
+    /// Says whether the owner wants the connection although it asks nothing: then it is not given up
+    /// for being idle.
+    public mutating func keepConnected(_ index: Int, _ keeps: Bool) {
+        imports[index].isKept = keeps
+    }
+
     /// The newest upgrade that the owner has been told of; connect carries it.
     public mutating func noteEpoch(_ index: Int, _ epoch: UpgradeEpoch) {
         if imports[index].epoch < epoch { imports[index].epoch = epoch }
