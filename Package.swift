@@ -128,7 +128,8 @@ let package = Package(
             name: "sluice",
             dependencies: [
                 "SluiceClient", "NodeRuntime", "ClientCore", "NodeCore", "PtlRPCCore", "LNetCore",
-                "EventLoop", "Simulator", "CUsage", "CFabric", "UpgradeCore", "Fabric",
+                "EventLoop", "Simulator", "CUsage", "CFabric", "UpgradeCore", "LDLMCore",
+                "MetadataCore", "StorageCore", "Fabric",
                 "Store", "WireFormat", "Primitives",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
@@ -158,7 +159,10 @@ let package = Package(
         proof("TCPTransportTests", ["TCPTransport", "EventLoop"]),
         proof(
             "NodeCoreTests",
-            ["NodeCore", "Simulator", "ClientCore", "LNetCore", "PtlRPCCore", "StorageCore"]),
+            [
+                "NodeCore", "Simulator", "ClientCore", "LDLMCore", "LNetCore", "PtlRPCCore",
+                "StorageCore",
+            ]),
         proof(
             "SimulatorTests",
             ["Simulator", "NodeCore", "ClientCore", "StorageCore", "LNetCore", "WireFormat"]),

@@ -23,8 +23,8 @@ extension ClientCore {
             guard var attributes = operation.attributes else { return fail(handle, .ioError) }
             for (stripe, place) in operation.objects.enumerated() {
                 let glimpsed = stripe < operation.glimpsed.count ? operation.glimpsed[stripe] : nil
-                if let modified = glimpsed?.modified ?? objects[place]?.modified {
-                    attributes.modified = max(attributes.modified, modified)
+                for modified in [glimpsed?.modified, objects[place]?.modified] {
+                    attributes.modified = max(attributes.modified, modified ?? .zero)
                 }
             }
             finish(handle, .success(.attributes(attributes, size: fileSize(of: operation))))
@@ -33,36 +33,43 @@ extension ClientCore {
         }
     }
 
-    /// True while the locks of all stripes are held; of a stat also as its glimpses said.
-    private func fileSize(of operation: Operation) -> UInt64 {
+    /// As locks and glimpses tell: true where they do for all stripes, else at least so much.
+    func fileSize(of operation: Operation) -> UInt64 {
         var size: UInt64 = 0
         for (stripe, place) in operation.objects.enumerated() {
-            let glimpsed = stripe < operation.glimpsed.count ? operation.glimpsed[stripe] : nil
-            if let objectSize = glimpsed?.size ?? objects[place]?.size {
-                size = max(
-                    size, operation.layout.fileSize(stripe: stripe, objectSize: objectSize))
-            }
+            let glimpsed =
+                stripe < operation.glimpsed.count ? operation.glimpsed[stripe]?.size ?? 0 : 0
+            size = max(
+                size,
+                operation.layout.fileSize(
+                    stripe: stripe, objectSize: max(glimpsed, objects[place]?.size ?? 0)))
         }
         return size
     }
 
     // MARK: Reading
 
-    /// Bytes that can be had without a server: every stripe is under a lock that nobody wants back.
+    /// Bytes that can be had without a server: they are here, under locks that nobody wants back,
+    /// and the file is known to reach so far, or to end there.
     func readFromCache(
         _ handle: SlotHandle, offset: UInt64, byteCount: Int, now: Ticks
     ) -> [UInt8]? {
         guard let operation = operations[handle] else { return nil }
+        var knowsEnd = true
         for place in operation.objects {
-            guard let object = objects[place], let lock = object.lock,
-                let info = targets[object.target].locks.info(lock), info.state == .granted,
-                !info.isCalledBack, isFresh(object.target, now: now)
-            else { return nil }
+            guard let object = objects[place], isFresh(object.target, now: now) else { return nil }
+            if knowsEnd { knowsEnd = knowsSize(object) }
         }
         let size = fileSize(of: operation)
+        guard knowsEnd || offset + UInt64(byteCount) <= size else { return nil }
         guard offset < size else { return [] }
         let count = Int(min(UInt64(byteCount), size - offset))
         let pieces = operation.layout.pieces(offset: offset, byteCount: count)
+        for piece in pieces {
+            guard let object = objects[operation.objects[piece.stripe]],
+                lock(on: object, covering: piece.range) != nil
+            else { return nil }
+        }
         if pieces.count == 1, let object = objects[operation.objects[pieces[0].stripe]] {
             return object.cache.read(offset: pieces[0].objectOffset, byteCount: count)
         }
@@ -136,7 +143,10 @@ extension ClientCore {
         let isOnly = operation.pieces.count == 1
         let piece = operation.pieces[index]
         let place = operation.objects[piece.stripe]
-        if case .read(let reply) = body, !status.isError,
+        if !status.isError, !holdsLock(operation, piece.stripe) {
+            // Others may have changed what they did not have to ask for: once more, under a lock.
+            operations.update(handle) { if $0.failure == .ok { $0.failure = .tryAgain } }
+        } else if case .read(let reply) = body, !status.isError,
             reply.data.count <= piece.byteCount, objects[place] != nil
         {
             // What the server has, zeros where it has nothing, and over it what only we have.
@@ -169,6 +179,12 @@ extension ClientCore {
             operations.update(handle) { $0.failure = status.isError ? status : .protocolError }
         }
         finishReply(handle, now: now) { .bytes($0.collected) }
+    }
+
+    private func holdsLock(_ operation: Operation, _ stripe: Int) -> Bool {
+        guard let lock = operation.locks[stripe], let object = objects[operation.objects[stripe]]
+        else { return false }
+        return targets[object.target].locks.info(lock)?.isHeld ?? false
     }
 
     mutating func finishReply(
@@ -341,14 +357,20 @@ extension ClientCore {
                 .writeLost(
                     target: object.target, object.object, failure, byteCount: byteCount))
         }
-        if object.cache.dirtyByteCount > 0,
+        settleWrites(place, lnet: &lnet, now: now)
+    }
+
+    /// A round of writes has ended: who waited for that goes on, and the next round begins where
+    /// somebody waits for it.
+    mutating func settleWrites(_ place: SlotHandle, lnet: inout LNetCore, now: Ticks) {
+        completeCancels(place)
+        if let object = objects[place], object.cache.dirtyByteCount > 0,
             !object.waiters.isEmpty || !object.cancels.isEmpty
                 || targets[object.target].flushPolicy != nil
         {
             writeBack(place, lnet: &lnet, now: now)
         }
         if objects[place]?.cache.isClean == true {
-            completeCancels(place)
             let waiters = objects[place]?.waiters ?? []
             objects.update(place) { $0.waiters = [] }
             for waiter in waiters { ready.append(waiter) }

@@ -205,15 +205,13 @@ extension ClientCore {
             } else {
                 let lock = SlotHandle(rawValue: ast.request.handle0)
                 let descriptor = ast.request.descriptor
-                if let error = ast.valueBlock.error,
-                    targets[target].locks.info(lock)?.isHeld != true
-                {
+                let wasHeld = targets[target].locks.info(lock)?.isHeld ?? true
+                if let error = ast.valueBlock.error, !wasHeld {
                     // Nobody can use the lock: the answer gives it back.
                     targets[target].locks.enqueueFailed(lock, error: error.rawValue)
                     rpc.answer(token, status: .invalid, body: .empty, lnet: &lnet, now: now)
                     return
                 }
-                grant(target: target, lock: lock, valueBlock: ast.valueBlock)
                 let result = targets[target].locks.completionAST(
                     clientCookie: ast.request.handle0, serverCookie: ast.request.handle1,
                     mode: descriptor.grantedMode ?? descriptor.requestedMode ?? .nl,
@@ -226,7 +224,9 @@ extension ClientCore {
                     // An enqueue that was sent again made it anew after it was given back.
                     status = .invalid
                 case .applied:
-                    break
+                    if !wasHeld {
+                        granted(target: target, lock: lock, valueBlock: ast.valueBlock)
+                    }
                 }
             }
             rpc.answer(token, status: status, body: .empty, lnet: &lnet, now: now)

@@ -29,7 +29,8 @@ extension ClientCore {
         now: Ticks
     ) {
         guard let operation = operations[handle] else { return }
-        for place in operation.objects {
+        for piece in pieces {
+            let place = operation.objects[piece.stripe]
             guard let object = objects[place], !object.cache.isClean || object.writesInFlight > 0
             else { continue }
             releaseLocks(of: operation)
@@ -105,10 +106,8 @@ extension ClientCore {
             targets[object.target].grant.writtenThrough(piece.byteCount, more: more)
             targets[object.target].flushedBytes += UInt64(piece.byteCount)
         }
-        if let object = objects[place], object.writesInFlight == 0, object.cache.isClean {
-            completeCancels(place)
-            for waiter in object.waiters { ready.append(waiter) }
-            objects.update(place) { $0.waiters = [] }
+        if objects[place]?.writesInFlight == 0 {
+            settleWrites(place, lnet: &lnet, now: now)
         }
         if status.isError {
             operations.update(handle) { if $0.failure == .ok { $0.failure = status } }

@@ -3,11 +3,6 @@ import LNetCore
 import Primitives
 import WireFormat
 
-extension Operation {
-    /// Whether the size of a stripe's object was told without a lock.
-    func hasGlimpsed(_ stripe: Int) -> Bool { stripe < glimpsed.count && glimpsed[stripe] != nil }
-}
-
 /// Locks of operations on data, and what the lock cache asks for.
 extension ClientCore {
     /// How long an operation that waits for a lock keeps those of earlier stripes: well below the
@@ -19,45 +14,106 @@ extension ClientCore {
     /// order, so that no two wait for each other, and somebody always gets on.
     mutating func takeLocks(_ handle: SlotHandle, lnet: inout LNetCore, now: Ticks) {
         guard let operation = operations[handle] else { return }
-        operations.update(handle) { $0.stage = .locking }
-        let mode: LockMode
-        switch operation.request {
-        case .write, .append, .truncate: mode = .pw
-        default: mode = .pr
-        }
-        // Who asks for the size need not take the lock from who writes.
-        var flags: LockFlags = []
-        if case .stat = operation.request { flags = .hasIntent }
-        for stripe in operation.objects.indices
-        where operation.locks[stripe] == nil && !operation.hasGlimpsed(stripe) {
-            guard let object = objects[operation.objects[stripe]] else {
-                return fail(handle, .stale)
-            }
-            let acquisition = targets[object.target].locks.acquire(
-                ResourceID(object.object), mode, .extent(.whole),
-                operation: handle.rawValue, flags: flags)
-            switch acquisition {
-            case .granted(let lock), .pending(let lock):
-                remember(operation.objects[stripe], under: lock, target: object.target)
-            }
-            switch acquisition {
-            case .granted(let lock):
-                operations.update(handle) { $0.locks[stripe] = lock }
-            case .pending(let lock):
-                operations.update(handle) { $0.awaited = lock }
-                wait(for: stripe, handle, now: now)
-                return
-            }
-        }
-        // Waiting for locks may have taken long: an update passes the gates again.
-        if let current = operations[handle], !isOpen(current.targets, for: current.request) {
-            releaseLocks(of: current)
+        // Waiting for locks may have taken long: an operation passes the gates again, before it asks
+        // for anything more.
+        guard isOpen(operation.targets, for: operation.request) else {
+            releaseLocks(of: operation)
             operations.update(handle) {
+                $0.glimpsed = []
                 for index in $0.locks.indices { $0.locks[index] = nil }
             }
             return passGate(handle, lnet: &lnet, now: now)
         }
+        operations.update(handle) { $0.stage = .locking }
+        // Who asks for the size need not take the lock from who writes.
+        var flags: LockFlags = []
+        if case .stat = operation.request { flags = .hasIntent }
+        for stripe in operation.objects.indices where operation.locks[stripe] == nil {
+            guard let need = operation.need(of: stripe) else { continue }
+            guard let object = objects[operation.objects[stripe]] else {
+                return fail(handle, .stale)
+            }
+            let acquisition = targets[object.target].locks.acquire(
+                ResourceID(object.object), need.mode, .extent(need.range),
+                operation: handle.rawValue, flags: flags)
+            switch acquisition {
+            case .granted(let lock):
+                operations.update(handle) { $0.locks[stripe] = lock }
+            case .pending(let lock):
+                remember(operation.objects[stripe], under: lock, target: object.target)
+                operations.update(handle) { $0.awaited = lock }
+                wait(for: stripe, handle, now: now)
+                return
+            case .later:
+                operations.update(handle) { $0.awaited = nil }
+                wait(for: stripe, handle, now: now)
+                return
+            }
+        }
+        if asksForSize(handle, now: now) { return }
         runData(handle, lnet: &lnet, now: now)
+    }
+
+    /// A read that may reach beyond the end asks for the sizes that no lock tells, while it keeps
+    /// what it reads. True where it waits for an answer; nobody waits for it meanwhile, since a
+    /// glimpse is answered at once.
+    private mutating func asksForSize(_ handle: SlotHandle, now: Ticks) -> Bool {
+        guard let operation = operations[handle],
+            case .read(_, let offset, let byteCount) = operation.request, byteCount > 0,
+            fileSize(of: operation) < offset + UInt64(byteCount)
+        else { return false }
+        for stripe in operation.objects.indices where !operation.hasGlimpsed(stripe) {
+            let place = operation.objects[stripe]
+            guard let object = objects[place], !knowsSize(object) else { continue }
+            let acquisition = targets[object.target].locks.acquire(
+                ResourceID(object.object), .pr, .extent(.whole), operation: handle.rawValue,
+                flags: .hasIntent)
+            switch acquisition {
+            case .granted(let lock):
+                noteSize(of: stripe, for: handle)
+                targets[object.target].locks.release(lock)
+            case .pending(let lock):
+                remember(place, under: lock, target: object.target)
+                operations.update(handle) { $0.awaited = lock }
+                hold(handle, now: now)
+                return true
+            case .later:
+                operations.update(handle) { $0.awaited = nil }
+                hold(handle, now: now)
+                return true
+            }
+        }
+        return false
+    }
+
+    /// The size of a stripe's object is what is known of it now.
+    private mutating func noteSize(of stripe: Int, for handle: SlotHandle) {
+        guard let operation = operations[handle], let object = objects[operation.objects[stripe]]
+        else { return }
+        operations.update(handle) {
+            $0.note(GlimpsedSize(size: object.size, modified: object.modified), of: stripe)
+        }
+    }
+
+    /// The lock that covers a range of an object and that nobody wants back.
+    func lock(on object: CachedObject, covering range: Extent) -> SlotHandle? {
+        object.locks.first { held in
+            held.range.contains(range) && isKept(held.lock, object.target)
+        }?.lock
+    }
+
+    /// Whether nobody else can have made the object longer: a lock reaches from within it to any
+    /// end.
+    func knowsSize(_ object: CachedObject) -> Bool {
+        object.locks.contains { held in
+            held.range.end == .max && held.range.start <= object.size
+                && isKept(held.lock, object.target)
+        }
+    }
+
+    private func isKept(_ lock: SlotHandle, _ target: Int) -> Bool {
+        guard let info = targets[target].locks.info(lock) else { return false }
+        return info.state == .granted && !info.isCalledBack
     }
 
     private mutating func wait(for stripe: Int, _ handle: SlotHandle, now: Ticks) {
@@ -66,6 +122,11 @@ extension ClientCore {
         let mayHold = isOpen(operation.targets, for: operation.request)
         giveBack(handle, from: mayHold ? stripe : 0)
         guard mayHold, operation.locks[..<stripe].contains(where: { $0 != nil }) else { return }
+        hold(handle, now: now)
+    }
+
+    /// The operation keeps the locks that it has while it waits, but not for ever.
+    private mutating func hold(_ handle: SlotHandle, now: Ticks) {
         operations.update(handle) { $0.holdsUntil = now + Self.holdMax }
         holding.insert(handle, at: now + Self.holdMax)
     }
@@ -77,7 +138,7 @@ extension ClientCore {
             guard let lock = operation.locks[index], let object = objects[operation.objects[index]]
             else { continue }
             targets[object.target].locks.release(lock)
-            operations.update(handle) { $0.locks[index] = nil }
+            operations.update(handle) { $0.lose(stripe: index) }
         }
     }
 
@@ -129,19 +190,10 @@ extension ClientCore {
         case .cancel(let cookie):
             call(target, .cancel(.cancel(cookie: cookie)), for: .none, lnet: &lnet, now: now)
         case .wake(let operation, let lock):
+            wake(SlotHandle(rawValue: operation), with: lock, target: target)
+        case .retry(let operation):
             let handle = SlotHandle(rawValue: operation)
-            guard let waiting = operations[handle], waiting.stage == .locking,
-                let stripe = waiting.objects.firstIndex(where: {
-                    objects[$0].map { $0.target == target && $0.lock == lock } ?? false
-                }), waiting.locks[stripe] == nil
-            else {
-                targets[target].locks.release(lock)
-                // It may still need it: then it asks again, and finds it or waits.
-                if operations[handle]?.stage == .locking { ready.append(handle) }
-                return
-            }
-            operations.update(handle) { $0.locks[stripe] = lock }
-            ready.append(handle)
+            if operations[handle]?.stage == .locking { ready.append(handle) }
         case .failed(let operation, let error):
             let handle = SlotHandle(rawValue: operation)
             guard let waiting = operations[handle], waiting.stage == .locking else { return }
@@ -158,22 +210,51 @@ extension ClientCore {
         }
     }
 
+    private mutating func wake(_ handle: SlotHandle, with lock: SlotHandle, target: Int) {
+        guard let operation = operations[handle], operation.stage == .locking else {
+            targets[target].locks.release(lock)
+            return
+        }
+        // It takes the lock where that is what it needs; else it asks again, and finds it or waits.
+        ready.append(handle)
+        guard let place = place(under: lock, target: target),
+            let stripe = operation.objects.firstIndex(of: place),
+            let info = targets[target].locks.info(lock)
+        else {
+            targets[target].locks.release(lock)
+            return
+        }
+        if operation.locks[stripe] == nil, let need = operation.need(of: stripe),
+            info.mode.covers(need.mode), info.policy.range.contains(need.range)
+        {
+            operations.update(handle) { $0.locks[stripe] = lock }
+            return
+        }
+        // A glimpse that brought the lock: the size is true at this moment.
+        if operation.awaited == lock { noteSize(of: stripe, for: handle) }
+        targets[target].locks.release(lock)
+    }
+
     private mutating func enqueue(
         _ lock: SlotHandle, target: Int, lnet: inout LNetCore, now: Ticks
     ) {
         guard let info = targets[target].locks.info(lock) else { return }
         // A lock of our own that is in the way and unused goes back in the same message, where
-        // nothing under it is dirty.
-        var given: [SlotHandle] = []
-        let place = place(under: lock, target: target)
-        let isClean = place.flatMap { objects[$0] }?.cache.isClean ?? true
-        let cookies = targets[target].locks.takeConflictingUnused(
-            info.resource, info.mode, info.policy, limit: 8
-        ) { candidate in
-            if isClean { given.append(candidate) }
-            return isClean
+        // nothing under it is dirty. Who only asks for the size keeps it.
+        var cookies: [UInt64] = []
+        if !info.flags.contains(.hasIntent), let place = place(under: lock, target: target),
+            let cache = objects[place]?.cache
+        {
+            var given: [SlotHandle] = []
+            cookies = targets[target].locks.takeConflictingUnused(
+                info.resource, info.mode, info.policy, limit: 8
+            ) { candidate, range in
+                let isClean = cache.isClean(in: range)
+                if isClean { given.append(candidate) }
+                return isClean
+            }
+            for lock in given { dropUnderLock(lock, place) }
         }
-        if let place, !given.isEmpty { dropUnderLock(place) }
         let request = LDLMRequest.enqueue(
             cookie: lock.rawValue, flags: info.flags, descriptor: info.descriptor,
             cancelling: cookies)
@@ -221,10 +302,7 @@ extension ClientCore {
             return
         }
         let isGranted = reply.reply.descriptor.grantedMode != nil
-        if isGranted {
-            // Also of a replay: a lock that waited may be free in the next instance.
-            grant(target: target, lock: lock, valueBlock: reply.valueBlock)
-        }
+        let wasHeld = targets[target].locks.info(lock)?.isHeld ?? true
         let result = targets[target].locks.enqueueReply(
             lock, serverCookie: reply.reply.serverCookie, isGranted: isGranted,
             mode: reply.reply.descriptor.grantedMode
@@ -240,7 +318,10 @@ extension ClientCore {
                 target, .cancel(.cancel(cookie: reply.reply.serverCookie)), for: .none,
                 lnet: &lnet, now: now)
         case .applied:
-            break
+            // Also of a replay: a lock that waited may be free in the next instance.
+            if isGranted, !wasHeld {
+                granted(target: target, lock: lock, valueBlock: reply.valueBlock)
+            }
         }
     }
 
@@ -248,19 +329,12 @@ extension ClientCore {
     private mutating func noteGlimpse(_ target: Int, _ lock: SlotHandle, _ block: OSTLVB) {
         let known = GlimpsedSize(
             size: Self.plausible(block.size), modified: Self.plausibleTime(block))
+        guard let place = place(under: lock, target: target) else { return }
         for handle in operations.handles {
             guard let operation = operations[handle], operation.stage == .locking,
-                operation.awaited == lock,
-                let stripe = operation.objects.indices.first(where: {
-                    operation.locks[$0] == nil && !operation.hasGlimpsed($0)
-                        && objects[operation.objects[$0]]?.target == target
-                })
+                operation.awaited == lock, let stripe = operation.objects.firstIndex(of: place)
             else { continue }
-            operations.update(handle) {
-                while $0.glimpsed.count <= stripe { $0.glimpsed.append(nil) }
-                $0.glimpsed[stripe] = known
-                $0.awaited = nil
-            }
+            operations.update(handle) { $0.note(known, of: stripe) }
         }
     }
 
@@ -275,16 +349,26 @@ extension ClientCore {
     }
 
     /// What a grant says about the object is true from now on.
-    mutating func grant(target: Int, lock: SlotHandle, valueBlock: OSTLVB) {
-        guard let info = targets[target].locks.info(lock), info.state != .granted,
-            let place = place(under: lock, target: target)
-        else { return }
+    mutating func granted(target: Int, lock: SlotHandle, valueBlock: OSTLVB) {
+        guard let info = targets[target].locks.info(lock), info.isHeld else { return }
+        let place: SlotHandle
+        if let known = self.place(under: lock, target: target) {
+            place = known
+        } else {
+            // Who asked for it is gone. The lock stays, and what it tells of the object with it.
+            let key = ObjectKey(target: target, object: info.resource.objectName)
+            place = objects.insert(CachedObject(target: key.target, object: key.object))
+            objectPlaces[key] = place
+            remember(place, under: lock, target: target)
+        }
         objects.update(place) { object in
-            if object.lock == nil {
-                object.size = Self.plausible(valueBlock.size)
-                object.modified = Self.plausibleTime(valueBlock)
+            if object.locks.isEmpty {
+                object.size = 0
+                object.modified = .zero
             }
-            object.lock = lock
+            object.size = max(object.size, Self.plausible(valueBlock.size))
+            object.modified = max(object.modified, Self.plausibleTime(valueBlock))
+            object.locks.append(HeldExtent(lock: lock, range: info.policy.range))
         }
     }
 
@@ -297,36 +381,54 @@ extension ClientCore {
             return
         }
         objects.update(place) { $0.cancels.append(lock) }
-        if objects[place]?.cache.isClean == true
-            || configuration.mutation.is(.cancelsBeforeWriteBack)
-        {
-            completeCancels(place)
-        } else {
-            writeBack(place, lnet: &lnet, now: now)
-        }
+        completeCancels(place)
+        if objects[place]?.cancels.isEmpty == false { writeBack(place, lnet: &lnet, now: now) }
     }
 
-    /// Nothing is dirty: the locks that are to go go.
+    /// The locks that are to go and under which nothing is dirty go.
     mutating func completeCancels(_ place: SlotHandle) {
         guard let object = objects[place], !object.cancels.isEmpty else { return }
-        objects.update(place) { $0.cancels = [] }
-        if object.cancels.contains(where: { $0 == object.lock }) { dropUnderLock(place) }
-        for lock in object.cancels { targets[object.target].locks.flushed(lock) }
+        for lock in object.cancels {
+            let held = object.locks.first { $0.lock == lock }
+            guard
+                held.map({ object.cache.isClean(in: $0.range) }) ?? true
+                    || configuration.mutation.is(.cancelsBeforeWriteBack)
+            else { continue }
+            objects.update(place) { $0.cancels.removeAll { $0 == lock } }
+            dropUnderLock(lock, place)
+            targets[object.target].locks.flushed(lock)
+        }
         forgetIfUnused(place)
     }
 
-    /// What was known under the object's lock is not true any more.
-    private mutating func dropUnderLock(_ place: SlotHandle) {
-        guard let object = objects[place] else { return }
-        if configuration.mutation.is(.keepsStaleCache) {
-            objects.update(place) { $0.lock = nil }
-            return
+    /// What was known under this lock is not true any more.
+    private mutating func dropUnderLock(_ lock: SlotHandle, _ place: SlotHandle) {
+        let keepsStale = configuration.mutation.is(.keepsStaleCache)
+        guard let target = objects[place]?.target else { return }
+        let change = objects.update(place) { object -> (cached: Int, dirty: Int) in
+            guard let index = object.locks.firstIndex(where: { $0.lock == lock }) else {
+                return (0, 0)
+            }
+            let range = object.locks.remove(at: index).range
+            if keepsStale || object.locks.contains(where: { $0.range.contains(range) }) {
+                return (0, 0)
+            }
+            let before = (object.cache.byteCount, object.cache.dirtyByteCount)
+            if object.locks.isEmpty {
+                object.size = 0
+                object.cache.removeAll()
+            } else {
+                object.cache.cut(range)
+            }
+            return (
+                before.0 - object.cache.byteCount, before.1 - object.cache.dirtyByteCount
+            )
         }
-        cachedByteCount -= object.cache.byteCount
-        objects.update(place) {
-            $0.lock = nil
-            $0.size = 0
-            $0.cache.removeAll()
+        guard let change else { return }
+        cachedByteCount -= change.cached
+        if change.dirty > 0 {
+            dirtyByteCount -= change.dirty
+            targets[target].grant.dirtied(-change.dirty)
         }
     }
 
@@ -340,21 +442,19 @@ extension ClientCore {
             where operation.locks[index] == lock
                 && objects[operation.objects[index]]?.target == target
             {
-                operations.update(handle) { $0.locks[index] = nil }
+                operations.update(handle) { $0.lose(stripe: index) }
             }
         }
         for place in objects.handles {
-            guard let object = objects[place], object.target == target, object.lock == lock
+            guard let object = objects[place], object.target == target,
+                object.locks.contains(where: { $0.lock == lock })
             else { continue }
-            if object.cache.dirtyByteCount > 0 {
-                dirtyByteCount -= object.cache.dirtyByteCount
-                targets[target].grant.dirtied(-object.cache.dirtyByteCount)
+            dropUnderLock(lock, place)
+            let lost = object.cache.dirtyByteCount - (objects[place]?.cache.dirtyByteCount ?? 0)
+            if lost > 0 {
                 events.append(
-                    .writeLost(
-                        target: target, object.object, .stale,
-                        byteCount: object.cache.dirtyByteCount))
+                    .writeLost(target: target, object.object, .stale, byteCount: lost))
             }
-            dropUnderLock(place)
             let waiters = object.waiters
             objects.update(place) {
                 $0.cancels.removeAll { $0 == lock }

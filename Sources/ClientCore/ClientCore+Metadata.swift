@@ -91,9 +91,7 @@ extension ClientCore {
             let target = targetOfIndex[index]
             guard isFresh(target, now: now),
                 let known = objectPlaces[ObjectKey(target: target, object: stripe.object)],
-                let object = objects[known], let lock = object.lock,
-                let info = targets[target].locks.info(lock), info.state == .granted,
-                !info.isCalledBack, info.policy.range == .whole
+                let object = objects[known], lock(on: object, covering: .whole) != nil
             else { return nil }
             byteCount = max(
                 byteCount, reply.layout.fileSize(stripe: place, objectSize: object.size))

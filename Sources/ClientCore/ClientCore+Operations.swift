@@ -354,7 +354,7 @@ extension ClientCore {
     }
 
     mutating func forgetIfUnused(_ handle: SlotHandle) {
-        guard let object = objects[handle], object.userCount == 0, object.lock == nil,
+        guard let object = objects[handle], object.userCount == 0, object.locks.isEmpty,
             object.cache.isClean, object.writesInFlight == 0, object.cancels.isEmpty,
             object.readAheads.isEmpty,
             object.waiters.isEmpty

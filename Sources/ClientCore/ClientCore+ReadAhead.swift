@@ -35,8 +35,8 @@ struct ReadPattern {
 ///
 /// The window begins at `readAheadMin`, doubles with every read in order up to `readAheadMax`, and
 /// is gone with the first read out of order. A new round goes out when half of the window is used
-/// up, so that requests are large. Nothing is read ahead without a lock on all objects, past a shut
-/// gate, beyond the end of the file or beyond the cache's bound.
+/// up, so that requests are large. Nothing is read ahead beyond what locks cover, past a shut gate,
+/// beyond the end of the file as far as it is known, or beyond the cache's bound.
 extension ClientCore {
     private static var readAheadMin: Int { 256 << 10 }
 
@@ -62,24 +62,27 @@ extension ClientCore {
         else { return }
         var size: UInt64 = 0
         for (stripe, handle) in open.objects.enumerated() {
-            guard let object = objects[handle], let lock = object.lock,
-                let info = targets[object.target].locks.info(lock), info.state == .granted,
-                !info.isCalledBack, info.policy.range == .whole,
-                targets[object.target].upgrade.isGateOpen
-            else { return }
-            size = max(size, open.layout.fileSize(stripe: stripe, objectSize: object.size))
+            let objectSize = objects[handle]?.size ?? 0
+            size = max(size, open.layout.fileSize(stripe: stripe, objectSize: objectSize))
         }
         let from = max(pattern.next, pattern.ahead)
         let end = min(size, pattern.next + UInt64(pattern.window))
         guard from < end else { return }
+        var upTo = from
         for piece in open.layout.pieces(offset: from, byteCount: Int(end - from)) {
-            readAhead(open.objects[piece.stripe], piece, lnet: &lnet, now: now)
+            guard let object = objects[open.objects[piece.stripe]],
+                let lock = lock(on: object, covering: piece.range),
+                targets[object.target].upgrade.isGateOpen
+            else { break }
+            readAhead(open.objects[piece.stripe], piece, under: lock, lnet: &lnet, now: now)
+            upTo += UInt64(piece.byteCount)
         }
-        openFiles.update(place) { $0.pattern.ahead = end }
+        openFiles.update(place) { $0.pattern.ahead = upTo }
     }
 
     private mutating func readAhead(
-        _ place: SlotHandle, _ whole: StripePiece, lnet: inout LNetCore, now: Ticks
+        _ place: SlotHandle, _ whole: StripePiece, under lock: SlotHandle, lnet: inout LNetCore,
+        now: Ticks
     ) {
         var offset = whole.objectOffset
         var rest = whole.byteCount
@@ -89,7 +92,7 @@ extension ClientCore {
                 offset += UInt64(count)
                 rest -= count
             }
-            guard let object = objects[place], let lock = object.lock,
+            guard let object = objects[place],
                 cachedByteCount + readAheadByteCount + count <= configuration.cacheByteCountMax,
                 !object.cache.holds(offset: offset, byteCount: count),
                 !object.readAheads.contains(where: { $0.overlaps(offset, count) })
@@ -137,7 +140,8 @@ extension ClientCore {
         let piece = object.readAheads[index]
         objects.update(place) { _ = $0.readAheads.remove(at: index) }
         readAheadByteCount -= piece.byteCount
-        if !status.isError, case .read(let reply) = body, object.lock == piece.lock,
+        if !status.isError, case .read(let reply) = body,
+            object.locks.contains(where: { $0.lock == piece.lock }),
             object.changeCount == piece.changeCount, reply.data.count <= piece.byteCount,
             let info = targets[object.target].locks.info(piece.lock), info.state == .granted
         {

@@ -233,6 +233,7 @@ extension ClientCore {
         guard let place = place(under: lock, target: target), let object = objects[place] else {
             return true
         }
-        return object.cache.isClean && object.writesInFlight == 0
+        guard let held = object.locks.first(where: { $0.lock == lock }) else { return true }
+        return object.cache.isClean(in: held.range) && object.writesInFlight == 0
     }
 }

@@ -1,3 +1,5 @@
+import WireFormat
+
 /// The bytes of one object that a client holds: runs that do not overlap, in ascending order.
 ///
 /// A run is clean (the server has the same bytes), dirty (it has not), or being written back.
@@ -104,6 +106,21 @@ struct ExtentCache {
             runs.replaceSubrange(index...index, with: replacement)
             index += replacement.count
         }
+    }
+
+    mutating func cut(_ range: Extent) {
+        cut(from: range.start, to: range.end == .max ? .max : range.end + 1)
+    }
+
+    /// Whether nothing in a range is dirty or being written back.
+    func isClean(in range: Extent) -> Bool {
+        if dirtyByteCount == 0, !isWriting { return true }
+        var index = firstIndex(endingAfter: range.start)
+        while index < runs.count, runs[index].offset <= range.end {
+            if runs[index].state != .clean { return false }
+            index += 1
+        }
+        return true
     }
 
     /// Whether all bytes of a range are here.

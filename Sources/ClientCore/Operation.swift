@@ -32,7 +32,8 @@ struct Operation {
     var locks: [SlotHandle?] = []
     /// The lock it waits for.
     var awaited: SlotHandle?
-    /// Of a stat, by stripe: what the holders of others' locks said, where there was no lock.
+    /// Of a stat, or of a read that may reach beyond the end, by stripe: what the holders of others'
+    /// locks said, where there was no lock.
     var glimpsed: [GlimpsedSize?] = []
     /// While it waits for a lock: until when it keeps those that it has.
     var holdsUntil: Ticks = .zero
@@ -58,6 +59,43 @@ struct Operation {
     var isSyncing = false
     /// The server does not know the request any more.
     var avoidsLocate = false
+}
+
+extension Operation {
+    /// What it has to lock of the object of a stripe; nil for nothing.
+    func need(of stripe: Int) -> (mode: LockMode, range: Extent)? {
+        switch request {
+        case .read(_, let offset, let byteCount):
+            return layout.objectRange(stripe: stripe, offset: offset, byteCount: byteCount)
+                .map { (.pr, $0) }
+        case .write(_, let offset, let bytes):
+            return layout.objectRange(stripe: stripe, offset: offset, byteCount: bytes.count)
+                .map { (.pw, $0) }
+        case .append, .truncate:
+            // The size is part of it.
+            return (.pw, .whole)
+        default:
+            return hasGlimpsed(stripe) ? nil : (.pr, .whole)
+        }
+    }
+
+    /// Whether the size of a stripe's object was told without a lock.
+    func hasGlimpsed(_ stripe: Int) -> Bool { stripe < glimpsed.count && glimpsed[stripe] != nil }
+
+    /// It has no lock on a stripe's object any more. Sizes that a read was told beside its locks, or is
+    /// about to be told, need not be true together with what it reads under later ones.
+    mutating func lose(stripe: Int) {
+        locks[stripe] = nil
+        guard case .read = request else { return }
+        glimpsed = []
+        awaited = nil
+    }
+
+    mutating func note(_ size: GlimpsedSize, of stripe: Int) {
+        while glimpsed.count <= stripe { glimpsed.append(nil) }
+        glimpsed[stripe] = size
+        awaited = nil
+    }
 }
 
 /// Size and time of an object as its holders know them.
@@ -88,8 +126,10 @@ struct CachedObject {
     var target: Int
     var object: ObjectName
     var cache = ExtentCache()
-    /// The granted lock under which the bytes and the size are true.
-    var lock: SlotHandle?
+    /// The granted locks: bytes are true in their ranges.
+    var locks: [HeldExtent] = []
+    /// True under a lock that reaches to the end; else nobody has made it less while any lock is
+    /// held, since whoever cuts a file takes the whole of it.
     var size: UInt64 = 0
     var modified: Timestamp = .zero
     /// Open files and operations that refer to it.
@@ -109,6 +149,12 @@ struct CachedObject {
     var changeCount: UInt64 = 0
     /// What is being read ahead.
     var readAheads: [ReadAheadPiece] = []
+}
+
+/// A granted lock on a part of an object.
+struct HeldExtent {
+    var lock: SlotHandle
+    var range: Extent
 }
 
 /// What an RPC's answer is for.

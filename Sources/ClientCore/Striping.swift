@@ -9,6 +9,9 @@ struct StripePiece {
     /// Offset within the file's range that was asked for.
     var rangeOffset: Int
     var byteCount: Int
+
+    /// Within the object.
+    var range: Extent { Extent(offset: objectOffset, byteCount: UInt64(byteCount)) }
 }
 
 extension FileLayout {
@@ -41,6 +44,15 @@ extension FileLayout {
             done += length
         }
         return pieces
+    }
+
+    /// Where the bytes of a range of the file lie in the object of `stripe`: side by side. Nil where
+    /// none of them does.
+    func objectRange(stripe: Int, offset: UInt64, byteCount: Int) -> Extent? {
+        let (end, overflow) = offset.addingReportingOverflow(UInt64(max(0, byteCount)))
+        let from = objectSize(stripe: stripe, fileSize: offset)
+        let upTo = objectSize(stripe: stripe, fileSize: overflow ? .max : end)
+        return from < upTo ? Extent(start: from, end: upTo - 1) : nil
     }
 
     /// Offsets are signed where they meet the system.

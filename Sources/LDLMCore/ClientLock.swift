@@ -64,6 +64,12 @@ struct ClientLock: BitwiseCopyable {
             && (mode != .group || group == policy.group)
     }
 
+    /// Whether the answer that is out for this lock may bring one that covers the other, too.
+    func mayGrow(to resource: ResourceID, _ mode: LockMode, _ policy: LockPolicy) -> Bool {
+        type == .extent && self.resource == resource && policy.type == .extent
+            && self.mode.covers(mode) && mode != .group && self.mode != .group
+    }
+
     /// Whether the other lock would have to wait for this one.
     func conflicts(_ resource: ResourceID, _ mode: LockMode, _ policy: LockPolicy) -> Bool {
         guard self.resource == resource, type == policy.type else { return false }
@@ -79,4 +85,6 @@ struct ClientLock: BitwiseCopyable {
 struct LockWaiter: BitwiseCopyable {
     var operation: UInt64
     var next: Int32
+    /// It needs another range, and asks again as soon as it is known how far this one has grown.
+    var isHoping = false
 }

@@ -58,6 +58,10 @@ public struct LockClient: Sendable {
     /// Gives `operation` a lock that covers the mode and the range, from the cache if one is there,
     /// by joining an enqueue under way, or by a new one. Plain, extent and inode bits; a lock with
     /// `cancelOnBlock` is only for who asks with it.
+    ///
+    /// An extent is not asked for while the answer for another one of its object is out: that may
+    /// grow to cover both, and two in one mode would be in each other's way. A glimpse is not asked
+    /// for while another is out that may bring the lock. Both come `later`.
     public mutating func acquire(
         _ resource: ResourceID, _ mode: LockMode, _ policy: LockPolicy, operation: UInt64,
         flags: LockFlags = []
@@ -67,23 +71,28 @@ public struct LockClient: Sendable {
             "record locks are no cache, and a range has at least one byte")
         let hash = resource.chainHash
         var pending: SlotHandle?
+        var hopeful: SlotHandle?
         var at = byName.first(hash)
         while at >= 0 {
             if let handle = locks.handle(at: Int(at)), let lock = locks[handle],
-                !lock.isCalledBack, lock.serves(resource, mode, policy),
+                !lock.isCalledBack,
                 lock.flags.contains(.cancelOnBlock) == flags.contains(.cancelOnBlock)
             {
-                switch lock.state {
-                case .granted:
+                // Who only wants to know joins nobody who wants the lock, and the reverse.
+                let isAlike = lock.flags.contains(.hasIntent) == flags.contains(.hasIntent)
+                switch (lock.state, lock.serves(resource, mode, policy)) {
+                case (.granted, true):
                     if lock.isUnused { removeFromUnused(handle) }
                     locks.update(handle) { $0.userCount += 1 }
                     return .granted(handle)
-                case .enqueuing, .waiting:
-                    // Who only wants to know joins nobody who wants the lock, and the reverse.
-                    if lock.flags.contains(.hasIntent) == flags.contains(.hasIntent) {
-                        pending = handle
-                    }
-                case .cancelling, .converting:
+                case (.enqueuing, true) where isAlike, (.waiting, true) where isAlike:
+                    // What a glimpse is told may have been true before this one asked: it counts
+                    // only if it brings the lock.
+                    if flags.contains(.hasIntent) { hopeful = handle } else { pending = handle }
+                case (.enqueuing, false) where isAlike && !flags.contains(.hasIntent):
+                    if lock.mayGrow(to: resource, mode, policy) { hopeful = handle }
+                case (.granted, false), (.enqueuing, _), (.waiting, _), (.cancelling, _),
+                    (.converting, _):
                     break
                 }
             }
@@ -92,6 +101,10 @@ public struct LockClient: Sendable {
         if let pending {
             addWaiter(operation, to: pending)
             return .pending(pending)
+        }
+        if let hopeful {
+            addWaiter(operation, to: hopeful, isHoping: true)
+            return .later(hopeful)
         }
         let handle = locks.insert(ClientLock(resource, mode, policy, flags: flags))
         byName.insert(Int32(handle.index), hash: hash)
@@ -155,6 +168,8 @@ public struct LockClient: Sendable {
                 $0.serverCookie = serverCookie
                 $0.state = .waiting
             }
+            // Who has to wait gets what it asked for, and nothing beside.
+            releaseHopeful(lock)
             return .applied
         }
     }
@@ -249,17 +264,19 @@ public struct LockClient: Sendable {
     /// Early lock cancel: takes the unused locks that a new one would conflict with out of the
     /// cache and gives their server cookies, which go with the enqueue.
     ///
-    /// `drop` is asked to forget what is cached under a lock; it says no where that is dirty.
+    /// `drop` is asked to forget what is cached under a lock, of which it gets the range; it says no
+    /// where that is dirty.
     public mutating func takeConflictingUnused(
         _ resource: ResourceID, _ mode: LockMode, _ policy: LockPolicy, limit: Int,
-        drop: (SlotHandle) -> Bool
+        drop: (SlotHandle, Extent) -> Bool
     ) -> [UInt64] {
         var cookies: [UInt64] = []
         var at = byName.first(resource.chainHash)
         while at >= 0, cookies.count < limit {
             let next = byName.after(at)
             if let handle = locks.handle(at: Int(at)), let lock = locks[handle], lock.isUnused,
-                lock.conflicts(resource, mode, policy), !resource.isAdmission, drop(handle)
+                lock.conflicts(resource, mode, policy), !resource.isAdmission,
+                drop(handle, lock.range)
             {
                 cookies.append(lock.serverCookie)
                 removeFromUnused(handle)
@@ -322,8 +339,12 @@ public struct LockClient: Sendable {
         var at = asked.firstWaiter
         while at >= 0 {
             let waiter = waiters[Int(at)]
-            userCount += 1
-            actions.append(.wake(operation: waiter.operation, lock: lock))
+            if waiter.isHoping {
+                actions.append(.retry(operation: waiter.operation))
+            } else {
+                userCount += 1
+                actions.append(.wake(operation: waiter.operation, lock: lock))
+            }
             freeWaiter(at)
             at = waiter.next
         }
@@ -424,7 +445,10 @@ public struct LockClient: Sendable {
         var at = record.firstWaiter
         while at >= 0 {
             let waiter = waiters[Int(at)]
-            actions.append(.failed(operation: waiter.operation, error: error))
+            actions.append(
+                waiter.isHoping
+                    ? .retry(operation: waiter.operation)
+                    : .failed(operation: waiter.operation, error: error))
             freeWaiter(at)
             at = waiter.next
         }
@@ -441,15 +465,42 @@ public struct LockClient: Sendable {
         if record.isCalledBack { calledBackCount -= 1 }
     }
 
-    mutating func addWaiter(_ operation: UInt64, to lock: SlotHandle) {
+    /// Those that only hoped that the lock would grow ask again.
+    private mutating func releaseHopeful(_ lock: SlotHandle) {
+        guard let record = locks[lock] else { return }
+        var kept: Int32 = -1
+        var first: Int32 = -1
+        var at = record.firstWaiter
+        while at >= 0 {
+            let waiter = waiters[Int(at)]
+            if waiter.isHoping {
+                actions.append(.retry(operation: waiter.operation))
+                freeWaiter(at)
+            } else {
+                if kept >= 0 { waiters[Int(kept)].next = at } else { first = at }
+                waiters[Int(at)].next = -1
+                kept = at
+            }
+            at = waiter.next
+        }
+        locks.update(lock) {
+            $0.firstWaiter = first
+            $0.lastWaiter = kept
+        }
+    }
+
+    mutating func addWaiter(
+        _ operation: UInt64, to lock: SlotHandle, isHoping: Bool = false
+    ) {
+        let waiter = LockWaiter(operation: operation, next: -1, isHoping: isHoping)
         let place: Int32
         if firstFreeWaiter >= 0 {
             place = firstFreeWaiter
             firstFreeWaiter = waiters[Int(place)].next
-            waiters[Int(place)] = LockWaiter(operation: operation, next: -1)
+            waiters[Int(place)] = waiter
         } else {
             place = Int32(waiters.count)
-            waiters.append(LockWaiter(operation: operation, next: -1))
+            waiters.append(waiter)
         }
         let last = locks.update(lock) { record in
             defer {

@@ -8,6 +8,8 @@ public enum LockAcquisition: Hashable, Sendable, BitwiseCopyable {
     case granted(SlotHandle)
     /// Asked for: `.wake` follows, and the operation holds the lock from then on; or `.failed`.
     case pending(SlotHandle)
+    /// What the answer for this other lock brings decides: `.retry` follows.
+    case later(SlotHandle)
 }
 
 /// What the owner of a lock cache has to do, in this order.
@@ -24,6 +26,8 @@ public enum LockClientAction: Hashable, Sendable, BitwiseCopyable {
     case cancel(serverCookie: UInt64)
     /// The lock is granted; this operation holds a reference to it.
     case wake(operation: UInt64, lock: SlotHandle)
+    /// The operation holds nothing of what it waited for, and asks again.
+    case retry(operation: UInt64)
     /// The lock will not be granted; a negative error number as Lustre has it.
     case failed(operation: UInt64, error: Int32)
     /// The lock is gone without a cancel: drop what is cached under it, dirty or not.

@@ -167,7 +167,9 @@ extension LockServer {
         return count
     }
 
-    /// Nil where a waiter wants this very range: growing would only annoy others.
+    /// Upwards to the next rival, and downwards only where there is none: files are worked through
+    /// upwards, and who works below would soon want the gap. Nil where a waiter wants this very
+    /// range: growing would only annoy others.
     private func freeRange(around lock: LockRecord, _ resource: ResourceRecord) -> Extent? {
         var grown = Extent.whole
         if resource.trees >= 0 {
@@ -181,7 +183,7 @@ extension LockServer {
                 ] where root >= 0 {
                     if let end = trees.greatestEnd(under: root, startingBefore: lock.range.start) {
                         if end >= lock.range.start { return nil }
-                        grown.start = max(grown.start, end + 1)
+                        grown.start = lock.range.start
                     }
                     if trees.first(
                         under: root, meeting: lock.range, below: .max, where: { _ in true })
@@ -203,7 +205,7 @@ extension LockServer {
                 at = other.next
                 guard LockRecord.rivals(of: lock.mode) & other.mode.rawValue != 0 else { continue }
                 if other.range.end < lock.range.start {
-                    grown.start = max(grown.start, other.range.end + 1)
+                    grown.start = lock.range.start
                 } else if other.range.start > lock.range.end {
                     grown.end = min(grown.end, other.range.start - 1)
                 } else {

@@ -67,6 +67,9 @@ extension LockServer {
             releaseIfEmpty(place)
             return refuse(.contended, mode: mode, policy: policy)
         }
+        // Who has to wait has a neighbour at work there: grown over it, each would take it from the
+        // other again with every request.
+        if lock.flags.contains(.extent), !mustWait { lock.flags.insert(.noExpansion) }
         let index = makeLock(lock)
         setCookie(index, clientCookie)
         linkWaiting(index)

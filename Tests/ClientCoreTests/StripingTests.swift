@@ -23,6 +23,27 @@ import WireFormat
     }
 
     @Test(arguments: 0..<60 as Range<UInt64>)
+    func `what a range of a file covers in an object is one range, that of its pieces`(
+        seed: UInt64
+    ) {
+        var random = SplitMix64(seed: seed)
+        let layout = layout(
+            stripeSize: UInt32(1 + random.below(40)), count: 1 + random.below(5))
+        for _ in 0..<30 {
+            let offset = UInt64(random.below(1_000))
+            let byteCount = random.below(300)
+            let pieces = layout.pieces(offset: offset, byteCount: byteCount)
+            for stripe in layout.stripes.indices {
+                let mine = pieces.filter { $0.stripe == stripe }
+                let range = layout.objectRange(
+                    stripe: stripe, offset: offset, byteCount: byteCount)
+                #expect(range?.start == mine.first?.range.start)
+                #expect(range?.end == mine.last?.range.end)
+            }
+        }
+    }
+
+    @Test(arguments: 0..<60 as Range<UInt64>)
     func `pieces are what counting byte by byte gives`(seed: UInt64) {
         var random = SplitMix64(seed: seed)
         let layout = layout(

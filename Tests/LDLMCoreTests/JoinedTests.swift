@@ -37,6 +37,8 @@ private struct World {
         var inUse: [(lock: SlotHandle, until: Int)] = []
         var flushing: [(lock: SlotHandle, until: Int)] = []
         var waiting: Set<UInt64> = []
+        /// What operations have asked for.
+        var wants: [UInt64: (resource: ResourceID, mode: LockMode, policy: LockPolicy)] = [:]
         /// The step of its return, while it is away from a restarted server.
         var returnsAt: Int?
     }
@@ -131,10 +133,17 @@ private struct World {
         started += 1
         let resource = ResourceID(UInt64(1 + random.below(3)))
         let mode = modes[random.below(modes.count)]
+        nodes[index].wants[operation] = (resource, mode, policy)
+        acquire(operation, index)
+    }
+
+    private mutating func acquire(_ operation: UInt64, _ index: Int) {
+        guard let (resource, mode, policy) = nodes[index].wants[operation] else { return }
         switch nodes[index].cache.acquire(resource, mode, policy, operation: operation) {
         case .granted(let lock):
+            nodes[index].waiting.remove(operation)
             nodes[index].inUse.append((lock, step + random.below(8)))
-        case .pending:
+        case .pending, .later:
             nodes[index].waiting.insert(operation)
         }
     }
@@ -166,7 +175,7 @@ private struct World {
                 if random.oneIn(2) {
                     early = nodes[index].cache.takeConflictingUnused(
                         info.resource, info.mode, info.policy, limit: 4
-                    ) { _ in true }
+                    ) { _, _ in true }
                 }
                 let request = LDLMRequest.enqueue(
                     cookie: lock.rawValue, flags: info.flags, descriptor: info.descriptor,
@@ -183,6 +192,9 @@ private struct World {
             case .wake(let operation, let lock):
                 #expect(nodes[index].waiting.remove(operation) != nil)
                 nodes[index].inUse.append((lock, step + random.below(8)))
+            case .retry(let operation):
+                #expect(nodes[index].waiting.contains(operation))
+                acquire(operation, index)
             case .failed, .lost, .dropBits, .convert:
                 Issue.record("nothing may be lost here")
             }

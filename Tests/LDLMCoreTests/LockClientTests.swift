@@ -57,6 +57,56 @@ import WireFormat
         #expect(pending(cache.acquire(id, .pr, beyond, operation: 3)) != lock)
     }
 
+    @Test func `who needs another range waits to see how far the one asked for grows`() {
+        var cache = LockClient()
+        let low = LockPolicy.extent(Extent(start: 0, end: 9))
+        let high = LockPolicy.extent(Extent(start: 50, end: 59))
+        let lock = pending(cache.acquire(id, .pw, low, operation: 1))
+        #expect(cache.acquire(id, .pw, high, operation: 2) == .later(lock))
+        #expect(cache.takeActions() == [.enqueue(lock)])
+        let grown = LockPolicy.extent(.whole)
+        cache.enqueueReply(lock, serverCookie: 7, isGranted: true, mode: .pw, policy: grown)
+        #expect(cache.takeActions() == [.wake(operation: 1, lock: lock), .retry(operation: 2)])
+        #expect(cache.info(lock)?.userCount == 1)
+        #expect(cache.acquire(id, .pw, high, operation: 2) == .granted(lock))
+    }
+
+    @Test func `a lock that has to wait does not grow, and who hoped for that asks at once`() {
+        var cache = LockClient()
+        let low = LockPolicy.extent(Extent(start: 0, end: 9))
+        let lock = pending(cache.acquire(id, .pw, low, operation: 1))
+        _ = cache.acquire(id, .pw, .extent(Extent(start: 50, end: 59)), operation: 2)
+        _ = cache.acquire(id, .pw, low, operation: 3)
+        _ = cache.takeActions()
+        cache.enqueueReply(lock, serverCookie: 7, isGranted: false, mode: .pw, policy: low)
+        #expect(cache.takeActions() == [.retry(operation: 2)])
+        // Not for this one again: it is known what that will bring.
+        let other = pending(
+            cache.acquire(id, .pw, .extent(Extent(start: 50, end: 59)), operation: 2))
+        #expect(other != lock)
+        _ = cache.takeActions()
+        cache.completionAST(
+            clientCookie: lock.rawValue, serverCookie: 7, mode: .pw, policy: low)
+        #expect(
+            cache.takeActions() == [
+                .wake(operation: 1, lock: lock), .wake(operation: 3, lock: lock),
+            ])
+    }
+
+    @Test func `a size that was asked for before a question answers it only with the lock`() {
+        var cache = LockClient()
+        let whole = LockPolicy.extent(.whole)
+        let first = pending(
+            cache.acquire(id, .pr, whole, operation: 1, flags: .hasIntent))
+        #expect(
+            cache.acquire(id, .pr, whole, operation: 2, flags: .hasIntent) == .later(first))
+        _ = cache.takeActions()
+        // ELDLM_LOCK_ABORTED: a size and no lock. It may have been true before the second asked.
+        cache.enqueueFailed(first, error: 301)
+        #expect(
+            cache.takeActions() == [.failed(operation: 1, error: 301), .retry(operation: 2)])
+    }
+
     @Test func `a blocking AST before the grant is applied at the grant`() {
         var cache = LockClient()
         let lock = pending(cache.acquire(id, .pr, .plain, operation: 1))
@@ -159,11 +209,13 @@ import WireFormat
         var cache = LockClient()
         let reader = unused(&cache, id, .pr, cookie: 11)
         _ = unused(&cache, ResourceID(2), .pr, cookie: 12)
-        let none = cache.takeConflictingUnused(id, .pr, .plain, limit: 9) { _ in true }
+        let none = cache.takeConflictingUnused(id, .pr, .plain, limit: 9) { _, _ in true }
         #expect(none.isEmpty)
-        let dirty = cache.takeConflictingUnused(id, .ex, .plain, limit: 9) { _ in false }
+        let dirty = cache.takeConflictingUnused(id, .ex, .plain, limit: 9) { _, _ in false }
         #expect(dirty.isEmpty)
-        let taken = cache.takeConflictingUnused(id, .ex, .plain, limit: 9) { $0 == reader }
+        let taken = cache.takeConflictingUnused(id, .ex, .plain, limit: 9) {
+            lock, range in lock == reader && range == .whole
+        }
         #expect(taken == [11])
         #expect(cache.count == 1)
         #expect(cache.unusedCount == 1)

@@ -12,14 +12,23 @@ import WireFormat
         #expect(server.range(client(2), .pw, 300, 399, 2).outcome == .waiting)
         #expect(server.takeActions().called == [1])
         server.cancel(first.lock, owner: client(1), now: epoch)
-        // Granted alone, it grows over everything again.
-        #expect(server.holders(ResourceID(1)).map(\.policy.range) == [.whole])
+        // It had to wait: its neighbour would only want back what it grew over.
+        let asked = Extent(start: 300, end: 399)
+        #expect(server.holders(ResourceID(1)).map(\.policy.range) == [asked])
+        _ = server.takeActions()
+        // The neighbour comes back and has what is left below; above, it grows to the end.
+        let below = server.range(client(1), .pw, 0, 99, 3)
+        #expect(below.policy.range == Extent(start: 0, end: 299))
+        let above = server.range(client(3), .pw, 1000, 1099, 4)
+        #expect(above.policy.range == Extent(start: 1000, end: .max))
+        #expect(server.takeActions().isEmpty)
 
         var exact = LockServer(LockServerConfiguration(instance: 1))
         _ = exact.range(client(1), .pw, 100, 199, 1, flags: .noExpansion)
         _ = exact.range(client(2), .pw, 500, 599, 2, flags: .noExpansion)
         let middle = exact.range(client(3), .pw, 300, 309, 3)
-        #expect(middle.policy.range == Extent(start: 200, end: 499))
+        // Upwards only: who works below would soon want the gap.
+        #expect(middle.policy.range == Extent(start: 300, end: 499))
         let reader = exact.range(client(4), .cr, 0, 0, 4)
         #expect(reader.outcome == .granted)
         #expect(reader.policy.range == .whole)

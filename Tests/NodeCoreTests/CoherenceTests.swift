@@ -19,7 +19,12 @@ private final class CoherentLoad {
         var size: UInt64 = 0
         /// Names in a directory that stays.
         var entries: Set<Int> = []
+        /// What fills its part of the file of all; 0 until it writes.
+        var part: UInt8 = 0
     }
+
+    /// Parts of one file lie side by side, at other places than pages and stripes do.
+    static let partByteCount = 30_000
 
     struct State {
         var own: Own
@@ -35,6 +40,7 @@ private final class CoherentLoad {
     var handles: [FileHandle] = []
     var files: [FileID] = []
     var directories: [FileID] = []
+    var parts: [FileHandle] = []
     var pending:
         [Int: (cookie: UInt64, begun: Ticks, finish: (FileResult?, Status) throws -> Void)] =
             [:]
@@ -62,6 +68,8 @@ private final class CoherentLoad {
                     client, .mkdir(at: .root, FileName("d\(index)")!, mode: 0o700))
             else { throw Cluster.Stuck(description: "no attributes") }
             try cluster.perform(client, .setattr(file.file, mode: 0o600, modified: nil))
+            parts.append(
+                try cluster.open(client, "parts", create: index == 0, stripes: index == 0 ? 2 : 1))
             files.append(file.file)
             directories.append(directory.file)
             let now = cluster.simulator.now
@@ -156,7 +164,17 @@ private final class CoherentLoad {
 
     private func begin(_ client: Int) throws {
         let own = states[client].last!.own
-        switch random.below(12) {
+        switch random.below(15) {
+        case 12:
+            let value = own.part % 250 + 1
+            update(
+                client,
+                .write(
+                    parts[client], offset: UInt64(client * Self.partByteCount),
+                    Array(repeating: value, count: Self.partByteCount))
+            ) { $0.part = value }
+        case 13, 14:
+            lookAtParts(client)
         case 0, 1:
             let slot = random.below(2)
             let name = FileName("n\(client).\(slot)")!
@@ -248,6 +266,37 @@ private final class CoherentLoad {
                 try self.check(client, other, begun, "entry \(number): \(status)") {
                     $0.entries.contains(number) == (status == .ok)
                 }
+            }
+        }
+    }
+
+    /// A range of the file of all, over as many parts as it meets: each is of one writing, and the
+    /// file ends where its parts do.
+    private func lookAtParts(_ client: Int) {
+        let begun = cluster.simulator.now
+        lookupCount += 1
+        let offset = random.below(states.count * Self.partByteCount)
+        let count = 1 + random.below(2 * Self.partByteCount)
+        submit(
+            client, .read(parts[client], offset: UInt64(offset), byteCount: count)
+        ) { result, status in
+            guard case .bytes(let bytes)? = result, bytes.count <= count else {
+                throw self.stuck("read gave \(status)")
+            }
+            for other in self.states.indices {
+                let start = other * Self.partByteCount
+                guard start < offset + count, start + Self.partByteCount > offset else { continue }
+                let wanted = max(start, offset)..<min(start + Self.partByteCount, offset + count)
+                let upTo = min(wanted.upperBound, offset + bytes.count)
+                // What the file does not reach was not written.
+                let seen =
+                    wanted.lowerBound < upTo
+                    ? bytes[(wanted.lowerBound - offset)..<(upTo - offset)]
+                    : []
+                let value = seen.first ?? 0
+                guard seen.allSatisfy({ $0 == value }), value == 0 || upTo == wanted.upperBound
+                else { throw self.stuck("the part of client \(other) is torn") }
+                try self.check(client, other, begun, "part is \(value)") { $0.part == value }
             }
         }
     }

@@ -33,6 +33,11 @@ extension Simulation {
         if random.oneIn(4) { client.dirtyByteCountMax = 64 << 10 }
         if random.oneIn(4) { client.cacheByteCountMax = 64 << 10 }
         if random.oneIn(4) { client.unusedLockCountMax = 2 }
+        // Some leave object servers where they hold nothing, and come back.
+        if load.number % 4 == 3 {
+            client.idleTimeout = .milliseconds(200)
+            client.unusedLockCountMax = 2
+        }
         if Double(random.next() % 1000) / 1000 < plan[.oldPeer] {
             if random.oneIn(2) {
                 client.features = []
@@ -413,21 +418,24 @@ extension Simulation {
 
     private func register(_ load: LoadClient) -> (LoadClient.Step, FileOperation)? {
         let register = random.below(oracle.registers.count)
+        // Three lie in one file each, in different parts of it: within a page, behind it, and in
+        // another object.
+        let offset: UInt64 = [0, 5_000, 70_000][register % 3]
         guard let handle = load.registers[register] else {
             return (
                 .openRegister(register),
                 .open(
-                    at: .root, FileName("register\(register)")!, [.read, .write, .create],
-                    mode: 0o600, stripeCount: 1)
+                    at: .root, FileName("registers\(register / 3)")!, [.read, .write, .create],
+                    mode: 0o600, stripeCount: UInt32(targets.count - 1))
             )
         }
         if random.oneIn(3) {
             valueCounter += 1
             return (
                 .setRegister(register, valueCounter),
-                .write(handle, offset: 0, Oracle.encode(valueCounter))
+                .write(handle, offset: offset, Oracle.encode(valueCounter))
             )
         }
-        return (.getRegister(register), .read(handle, offset: 0, byteCount: 8))
+        return (.getRegister(register), .read(handle, offset: offset, byteCount: 8))
     }
 }
