@@ -36,67 +36,27 @@ final class RecoveryBench {
 
     let clientCount: Int
     let updateCount: Int
-    private let directory: String
-    private let file: ClusterFile
-    private var servers: [ChildServer] = []
-    private let errors = Lock(0)
+    private let bed: MetadataBed
 
     init(clientCount: Int, updateCount: Int, acceptPort: UInt16) throws {
         self.clientCount = clientCount
         self.updateCount = updateCount
-        directory = NSTemporaryDirectory() + "sluice-recovery-\(getpid())"
-        let process = UInt32(getpid())
-        let address: UInt32 =
-            127 << 24 | (1 + process % 60) << 16 | (process / 60 % 250) << 8 | 11
-        var file = ClusterFile(
-            acceptPort: acceptPort,
-            targets: [
-                ClientTarget(
-                    name: "mdt0", kind: .mds, index: 0, nids: [NID(address: address, type: .tcp)])
-            ])
-        file.path = directory + "/cluster.yaml"
-        self.file = file
-        do {
-            try FileManager.default.createDirectory(
-                atPath: directory, withIntermediateDirectories: true)
-            try file.text.write(toFile: file.path, atomically: true, encoding: .utf8)
-        } catch {
-            throw Failure("\(directory) cannot be made: \(error.localizedDescription)")
-        }
-    }
-
-    deinit {
-        servers = []
-        try? FileManager.default.removeItem(atPath: directory)
+        bed = try MetadataBed("recovery", acceptPort: acceptPort)
     }
 
     func run(rounds: Int) async throws -> Report {
-        do { try Host.raiseDescriptorLimit() } catch { throw Failure("\(error)") }
         var server = try start()
-        _ = try await wait("ready", of: server, seconds: 30)
-        let fleet: ClientFleet
-        do {
-            fleet = try ClientFleet(
-                cluster: file.description,
-                nids: (0..<clientCount).map(DemoCluster.clientNID))
-            try fleet.start()
-        } catch {
-            throw Failure("\(error)")
-        }
-        // A few at a time: a server need not greet a thousand at once.
-        for node in 0..<clientCount {
-            fleet.mount(node)
-            if node % 64 == 63 { try await Task.sleep(for: .milliseconds(20)) }
-        }
+        _ = try await server.awaitLine("ready", seconds: 30)
+        let fleet = try await bed.mount(clientCount)
         // One round trip each: everybody is connected, and its record committed.
-        await everyClient(fleet, 1) {
-            FileOperation.mkdir(at: .root, name("home", $0, $1), mode: 0o755)
+        await bed.everyClient(fleet, clientCount, 1) {
+            FileOperation.mkdir(at: .root, MetadataBed.name("home", $0, $1), mode: 0o755)
         }
         let perClient = max(1, updateCount / clientCount)
-        await everyClient(fleet, perClient) {
-            FileOperation.mkdir(at: .root, name("d", $0, $1), mode: 0o755)
+        await bed.everyClient(fleet, clientCount, perClient) {
+            FileOperation.mkdir(at: .root, MetadataBed.name("d", $0, $1), mode: 0o755)
         }
-        let admin = try ClusterClient(file, nids: [DemoCluster.clientNID(clientCount)])
+        let admin = try ClusterClient(bed.file, nids: [DemoCluster.clientNID(clientCount)])
         var report = Report(
             clients: clientCount, updates: perClient * clientCount, rounds: [], lost: 0,
             serverPeakKiB: 0, clientErrors: 0)
@@ -108,12 +68,12 @@ final class RecoveryBench {
             while server.poll() == nil { try await Task.sleep(for: .milliseconds(1)) }
             let killed = Host.monotonicNow
             server = try start()
-            _ = try await wait("ready", of: server, seconds: 60)
+            _ = try await server.awaitLine("ready", seconds: 60)
             let ready = Host.monotonicNow
             let (replayed, evicted) = try await recovered(server, seconds: 120)
             let done = Host.monotonicNow
-            await everyClient(fleet, 1) {
-                FileOperation.mkdir(at: .root, name("r\(round)", $0, $1), mode: 0o755)
+            await bed.everyClient(fleet, clientCount, 1) {
+                FileOperation.mkdir(at: .root, MetadataBed.name("r\(round)", $0, $1), mode: 0o755)
             }
             let back = Host.monotonicNow
             report.rounds.append(
@@ -127,7 +87,7 @@ final class RecoveryBench {
         report.lost = expected - (try await entryCount(fleet))
         server.measure()
         report.serverPeakKiB = max(report.serverPeakKiB, server.peakMemoryKiB)
-        report.clientErrors = errors.withLock { $0 }
+        report.clientErrors = bed.errors.withLock { $0 }
         await admin.close()
         fleet.stop()
         do { try fleet.join() } catch { throw Failure("the clients' loop failed: \(error)") }
@@ -138,30 +98,7 @@ final class RecoveryBench {
     // MARK: The server
 
     private func start() throws -> ChildServer {
-        let target = file.targets[0]
-        let server = try ChildServer(
-            name: target.name, nid: target.nids[0],
-            arguments: [
-                "serve", "mds", "--target", target.name, "--store", "\(directory)/mdt0", "--nid",
-                target.nids[0].description, "--cluster", file.path, "--supervised",
-                "--commit-interval", "3600000", "--uncommitted-max", "2000",
-            ], directory: directory, label: "mdt0.\(servers.count)")
-        servers.append(server)
-        return server
-    }
-
-    private func wait(
-        _ word: String, of server: ChildServer, seconds: Double
-    ) async throws -> String {
-        let limit = ContinuousClock.now + .seconds(seconds)
-        while ContinuousClock.now < limit {
-            if let line = server.line(word) { return line }
-            if let end = server.poll() {
-                throw Failure("\(server.name) ended (\(end)): \(server.lastWords)")
-            }
-            try await Task.sleep(for: .milliseconds(2))
-        }
-        throw Failure("\(server.name) was not \(word) in time: \(server.lastWords)")
+        try bed.start(["--commit-interval", "3600000", "--uncommitted-max", "2000"])
     }
 
     /// Waits for the line that ends a recovery, and reads its numbers.
@@ -194,36 +131,6 @@ final class RecoveryBench {
 
     // MARK: The clients
 
-    /// Every client does `count` operations one after another, all clients at once.
-    private func everyClient(
-        _ fleet: ClientFleet, _ count: Int,
-        _ operation: @escaping @Sendable (_ node: Int, _ number: Int) -> FileOperation
-    ) async {
-        let left = Lock(clientCount)
-        let errors = errors
-        let once = Lock<CheckedContinuation<Void, Never>?>(nil)
-        @Sendable func next(_ node: Int, _ number: Int) {
-            guard number < count else {
-                if left.withLock({
-                    $0 -= 1; return $0
-                }) == 0 {
-                    once.withLock {
-                        $0?.resume(); $0 = nil
-                    }
-                }
-                return
-            }
-            fleet.submit(node: node, operation(node, number)) { result in
-                if case .failure = result { errors.withLock { $0 += 1 } }
-                next(node, number + 1)
-            }
-        }
-        await withCheckedContinuation { continuation in
-            once.withLock { $0 = continuation }
-            for node in 0..<clientCount { next(node, 0) }
-        }
-    }
-
     private func entryCount(_ fleet: ClientFleet) async throws -> Int {
         var count = 0
         var after: FileName?
@@ -242,11 +149,4 @@ final class RecoveryBench {
             if isEnd || after == nil { return count }
         }
     }
-}
-
-@Sendable private func name(_ kind: String, _ node: Int, _ number: Int) -> FileName {
-    guard let name = FileName("\(kind).\(node).\(number)") else {
-        preconditionFailure("a short name of ASCII letters is legal")
-    }
-    return name
 }
