@@ -86,6 +86,7 @@ struct StressCommand: AsyncParsableCommand {
     @Flag(help: "A line on standard error for every incident.")
     var verbose = false
 
+    @OptionGroup var fabricOption: FabricOption
     @OptionGroup var output: JSONOption
 
     func validate() throws {
@@ -101,7 +102,7 @@ struct StressCommand: AsyncParsableCommand {
         guard faultRate >= 0, faultRate <= 600 else {
             throw ValidationError("--fault-rate must be from 0 to 600")
         }
-        guard acceptPort >= 1 else { throw ValidationError("--accept-port must be above 0") }
+        guard acceptPort >= 2 else { throw ValidationError("--accept-port must be above 1") }
         _ = try Self.parse(faults)
     }
 
@@ -127,8 +128,12 @@ struct StressCommand: AsyncParsableCommand {
         }
         let seed = seed ?? Host.realtimeNanoseconds % 1_000_000_000
         Output.note("SEED=\(seed)")
+        let addresses = try DemoAddresses(
+            fabricOption.fabric, targetCount: DemoCluster.targets.count, clientCount: clients)
+        Output.note(addresses.line)
         let cluster = try DemoCluster(
-            directory: directory, keeps: keep, acceptPort: acceptPort, fault: nil)
+            directory: directory, keeps: keep, acceptPort: acceptPort, fault: nil,
+            addresses: addresses)
         let stress = try StressRun(
             cluster: cluster, clientCount: clients, seconds: minutes * 60,
             upgradeCountMax: upgrades,
