@@ -159,6 +159,7 @@ extension ServerNode {
             request.body, client: request.export, isReplay: false, in: store, into: &transaction)
         service = .metadata(metadata)
         guard case .reply(let status, var answer) = result else { return }
+        if meetsDamage(request, now: now) { return }
         if case .located(var reply) = answer, givesLocks(request.export) {
             for wanted in MetadataService.wanted(by: body, reply) {
                 if let grant = grant(

@@ -46,11 +46,14 @@ extension ServerNode {
         return true
     }
 
-    /// Damage that was met outside of any request: the row or range counts as absent.
-    mutating func noteDamage(_ work: String) {
-        guard let damage = store?.base.takeDamage() else { return }
+    /// Damage that was met outside of any request: the row or range counts as absent. True where
+    /// there was some.
+    @discardableResult
+    mutating func noteDamage(_ work: String) -> Bool {
+        guard let damage = store?.base.takeDamage() else { return false }
         damageCount += 1
         log(.damage("\(damage)", opcode: work, xid: 0))
+        return true
     }
 
     /// Why a server does not start where reading its store met damage.

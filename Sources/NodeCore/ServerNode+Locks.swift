@@ -20,8 +20,7 @@ extension ServerNode {
         let mode = enqueue.descriptor.requestedMode ?? enqueue.descriptor.grantedMode
         guard let mode else { return refuseLock(request, .protocolError, now: now) }
         // A lock that the record names may be claimed under it; no other may be granted.
-        let isClaim = enqueue.flags.contains(.replay) && enqueue.flags.contains(.blockGranted)
-        if !isClaim, awaitsWithdrawal(request, now: now) { return }
+        if !isClaim(request), awaitsWithdrawal(request, now: now) { return }
         let policy = enqueue.descriptor.policy
         let owner = owner(request.export)
         let result: EnqueueResult
@@ -42,6 +41,12 @@ extension ServerNode {
                 clientCookie: enqueue.handle0, flags: enqueue.flags, now: now)
         }
         answerEnqueue(request, result, on: resource, now: now)
+    }
+
+    /// The replay of a lock that the client holds.
+    private func isClaim(_ request: ServerRequest) -> Bool {
+        guard case .enqueue(let body) = request.body else { return false }
+        return body.request.flags.isSuperset(of: [.replay, .blockGranted])
     }
 
     /// Early lock cancel: what goes back in the same message goes first.
@@ -79,18 +84,22 @@ extension ServerNode {
 
     mutating func replyEnqueue(
         _ request: ServerRequest, _ status: Status, _ result: EnqueueResult,
-        on resource: ResourceID, valueBlock block: OSTLVB? = nil, now: Ticks
+        on resource: ResourceID, valueBlock known: OSTLVB? = nil, now: Ticks
     ) {
         let descriptor = LockDescriptor(
             resource: resource, requestedMode: result.mode,
             grantedMode: result.outcome == .granted ? result.mode : nil, policy: result.policy)
         let reply = LDLMReply(
             flags: result.flags, descriptor: descriptor, serverCookie: result.lock.rawValue)
-        let block = block ?? valueBlock(of: descriptor.resource)
-        if let error = block.error {
-            // Without its value a lock on an object is of no use, and must not seem to be.
-            locks.cancel(result.lock, owner: owner(request.export), now: now)
-            return refuseLock(request, error, now: now)
+        // Only who is given the lock needs to know the size, and who had it before knows it.
+        var block = known ?? OSTLVB()
+        if known == nil, result.outcome == .granted, !isClaim(request) {
+            block = valueBlock(of: descriptor.resource)
+            if let error = block.error {
+                // Without its value a lock on an object is of no use, and must not seem to be.
+                _ = locks.cancel(result.lock, owner: owner(request.export), now: now)
+                return refuseLock(request, error, now: now)
+            }
         }
         rpc.reply(
             request.token, status: status,
@@ -184,11 +193,7 @@ extension ServerNode {
             return block
         }
         let attributes = object.attributes(of: resource.id.objectName, in: store)
-        if let damage = store.base.takeDamage() {
-            damageCount += 1
-            log(.damage("\(damage)", opcode: Opcode.ldlmEnqueue.name, xid: 0))
-            return OSTLVB(error: .ioError)
-        }
+        if noteDamage("the size behind a lock") { return OSTLVB(error: .ioError) }
         if let attributes {
             block.size = attributes.size
             block.mtime = attributes.modified.seconds

@@ -220,6 +220,7 @@ extension ServerNode {
         let status: Status
         var replyBody: ReplyBody
         let found = versions(before: request)
+        if meetsDamage(request, now: now) { return }
         guard isReplayable(request, found) else {
             rpc.reply(
                 request.token, status: .overflow, trailer: upgrade.trailer(for: request.export),

@@ -76,6 +76,22 @@ import WireFormat
         #expect(counters == 0)
     }
 
+    @Test func `a size that cannot be read is no size of 0`() throws {
+        let (cluster, files) = try Scenario.shared(404, clients: 2)
+        try cluster.write(0, files[0], 7)
+        let disk = try #require(cluster.simulator.disk(cluster.servers[1]))
+        // The reader's lock waits for the writer's.
+        let reading = cluster.submit(
+            cluster.clients[1], .read(files[1], offset: 0, byteCount: 1))
+        cluster.simulator.onNext(.request(.ldlmCancel), to: cluster.servers[1]) { _ in
+            disk.readsBeforeDamage = 0
+        }
+        #expect(cluster.outcome(1, reading)?.lockStatus == .ioError)
+        #expect(disk.damageCount == 1)
+        #expect(try cluster.read(cluster.clients[1], files[1], 0, 1) == [7])
+        #expect(cluster.evictions(1) == 0)
+    }
+
     @Test func `absurd modes, ranges and flags are refused`() throws {
         let (cluster, _) = try Scenario.shared(403, clients: 1)
         let before = cluster.lockCount(1)
