@@ -321,6 +321,14 @@ public struct ClientCore {
             guard pendingCalls.count == 0,
                 targets.allSatisfy({ $0.locks.count == 0 && $0.locks.actions.isEmpty })
             else { return targets.contains { !$0.locks.actions.isEmpty } }
+            // Who leaves replays nothing: a target that crashes now would have lost what it has only
+            // in memory.
+            for index in targets.indices where rpc.summary(index).savedCount > 0 {
+                call(
+                    index, .sync(configuration.targets[index].kind), for: .none, lnet: &lnet,
+                    now: now)
+            }
+            guard pendingCalls.count == 0 else { return false }
             hasBegunDisconnect = true
             for index in targets.indices { rpc.disconnect(index, lnet: &lnet, now: now) }
             return true

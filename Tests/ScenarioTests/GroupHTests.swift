@@ -33,6 +33,25 @@ import WireFormat
         #expect(cluster.clientEvents.contains { $0.client == client && $0.event.isUnmounted })
     }
 
+    @Test(arguments: [1, 20, 200] as [UInt64])
+    func `CS 33c who leaves leaves nothing that a crash could lose`(milliseconds: UInt64) throws {
+        let cluster = try Scenario(seed: 5, clientCount: 2)
+        let client = cluster.clients[0]
+        let handle = try cluster.open(client, "f")
+        cluster.settle()
+        for place in 1...2 { cluster.simulator.disk(cluster.servers[place])?.slowness = 400 }
+        try cluster.perform(client, .write(handle, offset: 0, [1, 2, 3]))
+        try cluster.perform(client, .flush(handle))
+        let now = cluster.simulator.now
+        cluster.simulator.withClient(client) { $0.unmount(now: now) }
+        cluster.settle(.milliseconds(milliseconds))
+        try cluster.crash([1, 2], versions: Array(repeating: Scenario.every, count: 3))
+        cluster.settle(.seconds(200))
+        #expect(cluster.clientEvents.contains { $0.client == client && $0.event.isUnmounted })
+        let other = try cluster.open(cluster.clients[1], "f", create: false)
+        #expect(try cluster.read(cluster.clients[1], other, 0, 10) == [1, 2, 3])
+    }
+
     @Test(arguments: [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
     func `CS 19 21 22 70 71 the cluster comes up in every order of its servers`(
         order: [Int]
