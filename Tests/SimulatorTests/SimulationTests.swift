@@ -38,6 +38,33 @@ import Testing
         if let violation = outcome.violation { Issue.record("SEED=\(seed) \(violation)") }
     }
 
+    /// Seeds that broke a promise once. What they taught stands beside them as a script; they stay
+    /// because another course of events is worth as much as any.
+    @Test(arguments: [62, 259, 285, 291, 969] as [UInt64])
+    func `a seed that failed once comes through`(seed: UInt64) {
+        let outcome = run(seed) { $0.duration = .seconds(15) }
+        if let violation = outcome.violation { Issue.record("SEED=\(seed) \(violation)") }
+    }
+
+    @Test(arguments: [94, 196] as [UInt64])
+    func `a seed with all faults that failed once comes through`(seed: UInt64) {
+        let outcome = run(seed) {
+            $0.duration = .seconds(15)
+            $0.hasEveryFault = true
+        }
+        if let violation = outcome.violation { Issue.record("SEED=\(seed) \(violation)") }
+    }
+
+    @Test func `what a run has reached can be told of every state`() {
+        var configuration = SimulationConfiguration(seed: 1)
+        configuration.duration = .seconds(5)
+        let simulation = Simulation(configuration)
+        _ = simulation.run()
+        let rows = simulation.coverage.rows
+        #expect(rows.contains { $0.name == "import FULL" && $0.count > 0 })
+        #expect(Set(rows.map(\.name)).count == rows.count)
+    }
+
     @Test func `equal seeds give equal digests and others give others`() {
         let first = run(3)
         let again = run(3)

@@ -12,7 +12,8 @@ public struct Coverage: Sendable, Equatable {
     public internal(set) var transitions = [UInt64](
         repeating: 0, count: Coverage.phaseCount * Coverage.phaseCount)
     /// States that imports were seen in, by their number.
-    public internal(set) var importStates = [UInt64](repeating: 0, count: 11)
+    public internal(set) var importStates = [UInt64](
+        repeating: 0, count: Int(ImportState.allCases.map(\.rawValue).max()!) + 1)
     public internal(set) var freshStarts: UInt64 = 0
     public internal(set) var cleanStarts: UInt64 = 0
     public internal(set) var recoveries: UInt64 = 0

@@ -12,7 +12,7 @@ public enum Fault: String, CaseIterable, Sendable {
     case clientDeath = "client-death"
     case clientLeave = "client-leave"
     case cancel
-    case upgrade, abort, maintenance
+    case upgrade, group, abort, maintenance
     case oldPeer = "old-peer"
     case site
 
@@ -30,7 +30,7 @@ public enum Fault: String, CaseIterable, Sendable {
             .commitError, .cancel, .oldPeer, .drift, .site:
             .share
         case .partition, .clog, .crash, .machine, .failover, .hang, .fullDisk, .damage,
-            .clientDeath, .clientLeave, .upgrade, .abort, .maintenance:
+            .clientDeath, .clientLeave, .upgrade, .group, .abort, .maintenance:
             .perMinute
         }
     }
@@ -57,6 +57,7 @@ public enum Fault: String, CaseIterable, Sendable {
         case .clientDeath, .clientLeave: 2
         case .cancel: 0.05
         case .upgrade: 6
+        case .group: 1
         case .abort: 2
         case .maintenance: 1
         case .oldPeer: 0.3
@@ -89,6 +90,7 @@ public enum Fault: String, CaseIterable, Sendable {
         case .clientLeave: "a client unmounts and another takes its place"
         case .cancel: "the caller takes an operation back"
         case .upgrade: "an announced upgrade or downgrade of one target"
+        case .group: "all targets are upgraded or downgraded at the same time"
         case .abort: "an announced upgrade is given up again"
         case .maintenance: "an announced stop and a start of the same build"
         case .oldPeer: "a client or server without the newest version or the upgrade feature"

@@ -38,8 +38,16 @@ struct LoadClient {
         case openRegister(Int)
         case setRegister(Int, UInt64)
         case getRegister(Int)
+        /// Record locks on parts of a register's file, first to last.
+        case lockRecord(Int, ClosedRange<Int>, isExclusive: Bool, waits: Bool)
+        case unlockRecord(Int, ClosedRange<Int>)
         case discard
     }
+
+    enum RecordMode { case none, shared, exclusive }
+
+    /// Parts of a register's file that can be locked.
+    static let recordCount = 8
 
     struct Current {
         var step: Step
@@ -66,6 +74,8 @@ struct LoadClient {
     var shared: FileHandle?
     var sharedGeneration = -1
     var registers: [FileHandle?] = []
+    /// What it has locked with record locks, by register and part.
+    var records: [[RecordMode]] = []
     /// Acknowledged updates by target: XIDs.
     var acknowledged: [[UInt64]] = []
     /// Of them, those that a clean stop has been checked for.

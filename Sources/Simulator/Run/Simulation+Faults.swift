@@ -89,6 +89,9 @@ extension Simulation {
         case .clientLeave:
             leave(random.below(loads.count))
         case .upgrade: announce(place, isMaintenance: false)
+        case .group:
+            note(node, "all targets at once")
+            for place in targets.indices { announce(place, isMaintenance: false) }
         case .maintenance: announce(place, isMaintenance: true)
         case .abort: abort(place)
         case .loss, .duplicate, .reorder, .reset, .split, .refuse, .midStep, .drift, .slowDisk,

@@ -69,6 +69,9 @@ extension Simulation {
         load.life = life
         load.homeName = FileName("c\(old.number).\(life)")!
         load.registers = Array(repeating: nil, count: oracle.registers.count)
+        load.records = Array(
+            repeating: Array(repeating: .none, count: LoadClient.recordCount),
+            count: oracle.registers.count)
         load.acknowledged = Array(repeating: [], count: targets.count)
         load.checkedCount = Array(repeating: 0, count: targets.count)
         return load
@@ -108,6 +111,8 @@ extension Simulation {
     private func unmount(_ index: Int) {
         let node = loads[index].node
         note(node, "unmounts")
+        // From here on its record locks may go to others.
+        loads[index].records = renewed(loads[index], life: 0).records
         let time = cluster.clock(of: node)
         cluster.withClient(node) { $0.unmount(now: time) }
     }
@@ -258,6 +263,10 @@ extension Simulation {
         let handle = cluster.withClient(node) {
             $0.submit(operation, cookie: cookie, wall: wall, now: time)
         }
+        if case .lockRecord(_, _, _, waits: true) = step, let handle {
+            giveUp(handle, of: index, cookie: cookie)
+            return
+        }
         guard let handle, loads[index].current?.cookie == cookie, plan[.cancel] > 0,
             Double(random.next() % 10_000) / 10_000 < plan[.cancel]
         else { return }
@@ -280,7 +289,7 @@ extension Simulation {
         _ index: Int, _ load: LoadClient, _ home: FileID
     ) -> (LoadClient.Step, FileOperation)? {
         let open = load.files.indices.filter { load.files[$0].handle != nil }
-        switch random.below(32) {
+        switch random.below(34) {
         case 0...2:
             guard load.files.count < 12 else { return nil }
             loads[index].created += 1
@@ -346,6 +355,8 @@ extension Simulation {
             )
         case 22...25:
             return share(index, load)
+        case 26, 27:
+            return lockRecord(index, load)
         default:
             return register(load)
         }

@@ -15,7 +15,10 @@ extension Simulation {
     func inspect() {
         guard violation == nil else { return }
         checkLocks()
-        for place in targets.indices { checkGates(place) }
+        for place in targets.indices {
+            checkGates(place)
+            checkExpiry(place)
+        }
         let wait = TickInterval.microseconds(UInt64(random.below(300_000)) + 1_000)
         cluster.at(cluster.now + wait) { [unowned self] _ in inspect() }
     }
@@ -110,6 +113,27 @@ extension Simulation {
                     .invariantB,
                     "\(site.name) is \(phase) while the gate of \(load.uuid) (\(standing)) is open")
             }
+        }
+    }
+
+    /// Whatever clients and operators do, an upgrade that does not get on is given up at its expiry.
+    private func checkExpiry(_ place: Int) {
+        let node = targets[place].node
+        guard targets[place].standby != nil, !targets[place].isDown,
+            let phase = cluster.peekServer(node, { $0.phase })
+        else { return }
+        if cluster.isPaused(node) {
+            // It sees what time it is when it wakes.
+            targets[place].upgradeLimit = max(
+                targets[place].upgradeLimit, cluster.now + .seconds(1))
+        }
+        switch phase {
+        case .announced, .gathering, .committing:
+            if cluster.now > targets[place].upgradeLimit {
+                fail(.forgotten, "\(targets[place].name) is still \(phase)")
+            }
+        case .serving, .sealed, .committed, .stopped, .aborting, .recovering, .standby, .starting:
+            break
         }
     }
 

@@ -16,18 +16,23 @@ extension Simulation {
                 undo(index, current)
                 return
             }
+            if case .lockRecord = current.step,
+                error.status == .tryAgain || error.status == .deadlock
+            {
+                return
+            }
             guard !loads[index].isDoomed else { return }
-            if error.status == .stale, diskTroubleUntil.contains(where: { $0 > cluster.now }) {
+            // A part of it may have met the trouble long before the last part came to its end.
+            let hadTrouble = diskTroubleUntil.contains { $0 > current.begun }
+            if error.status == .stale, hadTrouble {
                 // Damage, met when an open was replayed: the file has to be opened again.
                 return giveUp(index, "an open met damage when it was replayed")
             }
-            if error.status == .ioError || error.status == .noSpace,
-                diskTroubleUntil.contains(where: { $0 > cluster.now })
-            {
+            if error.status == .ioError || error.status == .noSpace, hadTrouble {
                 coverage.diskRefusals += 1
                 switch current.step {
-                case .truncate, .append, .write, .say, .setRegister, .flush:
-                    // Several targets, of which some may have done it.
+                case .truncate, .append, .write, .say, .setRegister, .flush, .close:
+                    // Several targets, of which some may have done it; and no second close.
                     giveUp(index, "a disk refused a part of \(current.step)")
                 default:
                     undo(index, current)
@@ -111,7 +116,9 @@ extension Simulation {
             if !isKnown {
                 fail(.notLinearizable, "register \(register) reads \(bytes), which nobody wrote")
             }
-        case (.flush, _), (.chmod, _), (.discard, _):
+        case (.lockRecord(let register, let parts, let isExclusive, _), _):
+            recordLocked(index, register, parts, isExclusive: isExclusive)
+        case (.unlockRecord, _), (.flush, _), (.chmod, _), (.discard, _):
             break
         default:
             fail(.operationFailed, "\(loads[index].uuid): \(current.step) gives \(value)")
@@ -144,7 +151,9 @@ extension Simulation {
     /// there once.
     func checkShared(_ bytes: [UInt8], _ known: [String]) {
         var counts: [Substring: Int] = [:]
-        for word in String(decoding: bytes, as: UTF8.self).split(separator: ";") {
+        // Words of clients that died before the server had committed them have left holes.
+        let words = bytes.split { $0 == UInt8(ascii: ";") || $0 == 0 }
+        for word in words.map({ Substring(decoding: $0, as: UTF8.self) }) {
             counts[word, default: 0] += 1
         }
         var alive: Set<String> = []

@@ -108,6 +108,12 @@ extension Simulation {
         _ place: Int, _ standby: (node: Int, versions: ClosedRange<ProtocolVersion>)
     ) -> Bool {
         let site = targets[place]
+        // The group with the clean record may have reached the disk although nobody was told.
+        var hasRecord = false
+        site.store.scan(.reservations, from: [0]) { _, _ in
+            hasRecord = true
+            return false
+        }
         do {
             try cluster.activate(standby.node)
         } catch {
@@ -120,16 +126,18 @@ extension Simulation {
             }
             return false
         }
-        if !site.hasStoppedClean, standby.versions != site.versions, site.wasUsed {
+        if !site.hasStoppedClean, !hasRecord, standby.versions != site.versions, site.wasUsed {
             fail(.startAccepted, "\(site.name) from \(site.versions) to \(standby.versions)")
         }
-        targets[place].isPartner.toggle()
         began(place, standby.node, standby.versions)
         return true
     }
 
     private func began(_ place: Int, _ node: Int, _ versions: ClosedRange<ProtocolVersion>) {
         targets[place].node = node
+        // A standby that takes over after a failover is where it was put, not where the failover led.
+        let nid = NID(address: cluster.address(of: node), type: .tcp)
+        targets[place].isPartner = nid == targets[place].nid(partner: true)
         targets[place].versions = versions
         targets[place].isDown = false
         targets[place].isSynchronous = false
@@ -163,6 +171,9 @@ extension Simulation {
             deadlineMs: [500, 2_000, 10_000][random.below(3)],
             expiryMs: [5_000, 60_000][random.below(2)], next: site.nid(partner: !site.isPartner))
         note(site.node, "ordered: \(start)")
+        // Clocks run slower by a twentieth at most.
+        targets[place].upgradeLimit =
+            cluster.now + .milliseconds(UInt64(start.expiryMs) * 21 / 20) + .seconds(1)
         order(site.node, start)
         if plan[.abort] > 0, random.oneIn(4) {
             cluster.at(cluster.now + .microseconds(UInt64(random.below(20_000)))) {

@@ -20,6 +20,8 @@ struct TargetSite {
     var standby: (node: Int, versions: ClosedRange<ProtocolVersion>)?
     /// Gates nobody: invariant B says nothing of it.
     var isSynchronous = false
+    /// By then the upgrade in hand has to be over, or past its seal.
+    var upgradeLimit = Ticks.distantFuture
     /// Grows with each start: scheduled restarts that came too late know it.
     var starts = 0
 

@@ -15,6 +15,7 @@ public struct Violation: Error, Sendable, Hashable, CustomStringConvertible {
         case evicted = "no client that can be reached is evicted"
         case startRefused = "a target starts again"
         case startAccepted = "an unclean store is refused to other versions"
+        case forgotten = "a forgotten gate lifts itself"
         case notLive = "when faults stop, everything comes to its end"
         case trap = "no invariant of the code is broken"
     }
