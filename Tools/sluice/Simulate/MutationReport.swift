@@ -7,15 +7,23 @@ import Simulator
 final class MutationReport: @unchecked Sendable {
     private let command: SimulateCommand
     private let seeds: SeedRange
+    private let count: Int
     // Guarded by `lock`.
     private let lock = NSLock()
     private var waiting: [Mutation]
     private var missed: [Mutation] = []
 
     init(command: SimulateCommand, seeds: SeedRange) {
-        self.command = command
+        // One that is named is looked for alone.
+        let asked = command.mutation
         self.seeds = seeds
-        waiting = Mutation.allCases.filter { $0 != .none }.reversed()
+        waiting = Mutation.allCases.filter { asked == .none ? $0 != .none : $0 == asked }.reversed()
+        count = waiting.count
+        self.command = {
+            var command = command
+            command.mutation = .none
+            return command
+        }()
     }
 
     /// Prints a line for each as it comes to its end. True where all were found.
@@ -32,7 +40,6 @@ final class MutationReport: @unchecked Sendable {
             }
         }
         group.wait()
-        let count = Mutation.allCases.count - 1
         Output.line("\(count - missed.count) of \(count) found")
         for mutation in missed { Output.line("NOT FOUND: \(mutation.rawValue)") }
         return missed.isEmpty

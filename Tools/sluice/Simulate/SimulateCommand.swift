@@ -96,7 +96,8 @@ struct SimulateCommand: ParsableCommand {
         transform: SimulateCommand.mutation)
     var mutation = Mutation.none
 
-    @Flag(help: "After how many of the seeds each deliberate bug is found.")
+    @Flag(
+        help: "After how many of the seeds each deliberate bug (or that of --mutation) is found.")
     var mutations = false
 
     /// Runs the seeds in this process and reports line by line: what `simulate` starts.
@@ -140,8 +141,8 @@ struct SimulateCommand: ParsableCommand {
                 "this build has no deliberate bugs: use a debug build, or build with "
                     + "-Xswiftc -DMUTATIONS")
         }
-        if mutations, mutation != .none || replay != nil {
-            throw ValidationError("--mutations tries each of them: it takes --seeds alone")
+        if mutations, replay != nil {
+            throw ValidationError("--mutations looks for seeds: it takes --seeds, not --replay")
         }
         if everyFault, noFaults {
             throw ValidationError("--every-fault and --no-faults exclude each other")
@@ -197,7 +198,7 @@ struct SimulateCommand: ParsableCommand {
         Output.line(fleet.report)
         if coverage { Output.line(fleet.coverageReport) }
         for seed in fleet.failures.prefix(3) { try showFailure(seed, isAsked: false) }
-        if !fleet.failures.isEmpty { throw ExitCode(1) }
+        if !fleet.failures.isEmpty || fleet.accidents > 0 { throw ExitCode(1) }
         if fleet.limited > 0 { throw ExitCode(2) }
     }
 

@@ -10,6 +10,8 @@ final class SimulationFleet: @unchecked Sendable {
     private var passed = 0
     private(set) var limited = 0
     private(set) var failures: [UInt64] = []
+    /// Processes that came to a bad end behind their last seed.
+    private(set) var accidents = 0
     private var reasons: [UInt64: String] = [:]
     private var events: UInt64 = 0
     private var operations: UInt64 = 0
@@ -77,6 +79,12 @@ final class SimulationFleet: @unchecked Sendable {
                     cover[name, default: 0] += count
                 }
             }
+            child.onFailure = { [self] text in
+                lock.withLock {
+                    accidents += 1
+                    Output.line("seeds \(from)..\(last): \(text)")
+                }
+            }
             child.run()
             guard last < .max else { return }
             from = last + 1
@@ -117,6 +125,8 @@ final class SimulationFleet: @unchecked Sendable {
                 + "virtual time in \(Self.rounded(wall, 1)) s of work: "
                 + "\(Int(Double(events) / max(wall, 1e-9))) events and "
                 + "\(Int(virtual / max(wall, 1e-9))) cluster-seconds per second and core")
+        let faults = cover.filter { $0.key.hasPrefix("fault ") }.values.reduce(0, +)
+        lines.append("\(faults) faults injected")
         return lines.joined(separator: "\n")
     }
 

@@ -9,8 +9,10 @@ struct SimulationWorker {
 
     func run(_ range: SeedRange) {
         var coverage = Coverage()
+        let watch = StepWatch(limit: command.wall)
         for seed in range.seeds {
             Output.line("begin \(seed)")
+            watch.begin(seed)
             let clock = ContinuousClock()
             let start = clock.now
             let deadline = start + .seconds(command.wall)
@@ -27,6 +29,7 @@ struct SimulationWorker {
             let outcome = simulation.run {
                 clock.now > deadline ? "\(wall) s of wall time" : nil
             }
+            watch.end()
             let spent = (clock.now - start).components
             let nanoseconds =
                 spent.seconds * 1_000_000_000 + spent.attoseconds / 1_000_000_000
@@ -41,6 +44,39 @@ struct SimulationWorker {
             if command.untilViolation, outcome.violation != nil { break }
         }
         for row in coverage.rows { Output.line("cover \(row.count) \(row.name)") }
+    }
+}
+
+/// A step that does not come to its end asks nobody for the time: then somebody else has to look.
+private final class StepWatch: @unchecked Sendable {
+    private let lock = NSLock()
+    private let limit: Double
+    // Guarded by `lock`.
+    private var running: (seed: UInt64, since: ContinuousClock.Instant)?
+
+    init(limit: Double) {
+        self.limit = limit
+        Thread.detachNewThread { [self] in
+            while true {
+                Thread.sleep(forTimeInterval: 1)
+                look()
+            }
+        }
+    }
+
+    func begin(_ seed: UInt64) { lock.withLock { running = (seed, ContinuousClock.now) } }
+
+    func end() { lock.withLock { running = nil } }
+
+    private func look() {
+        lock.withLock {
+            guard let running, ContinuousClock.now - running.since > .seconds(limit + 10) else {
+                return
+            }
+            Output.line(
+                "end \(running.seed) limit 0 0 0 0 0 \(limit) s of wall time, within one step")
+            Foundation.exit(0)
+        }
     }
 }
 
@@ -65,6 +101,8 @@ final class ChildRun {
 
     var onLine: (String) -> Void = { _ in }
     var onEnd: (SeedEnd) -> Void = { _ in }
+    /// It came to a bad end, but not in the middle of a seed.
+    var onFailure: (String) -> Void = { _ in }
     private let arguments: [String]
     private var running: UInt64?
     private var last: Result = Result()
@@ -102,6 +140,9 @@ final class ChildRun {
         }
         process.waitUntilExit()
         errors.fileHandleForReading.readabilityHandler = nil
+        if running == nil, process.terminationStatus != 0 {
+            onFailure("\(Violation.Property.trap.rawValue): \(words.line)")
+        }
         if let seed = running {
             let text = "\(Violation.Property.trap.rawValue): \(words.line)"
             last = Result(violation: text)
