@@ -23,6 +23,22 @@ public struct WireWriter: Sendable {
     public mutating func u32(_ value: UInt32) { write(value) }
     public mutating func u64(_ value: UInt64) { write(value) }
 
+    /// Words in their order, by one append: each by itself costs as much as the whole run.
+    mutating func words<let count: Int>(_ words: InlineArray<count, UInt64>) {
+        var words = words
+        for index in words.indices { words[index] = words[index].littleEndian }
+        let span = words.span
+        // SAFETY: words have no padding, and the bytes are copied while the local lives.
+        unsafe span.bytes.withUnsafeBytes { raw in
+            unsafe bytes.append(contentsOf: raw)
+        }
+    }
+
+    /// Two halves of a word, the first one first on the wire.
+    static func pair(_ first: UInt32, _ second: UInt32) -> UInt64 {
+        UInt64(second) << 32 | UInt64(first)
+    }
+
     public mutating func zeros(_ count: Int) {
         bytes.append(contentsOf: repeatElement(0, count: count))
     }
@@ -46,13 +62,11 @@ public struct WireWriter: Sendable {
     public mutating func patch<T: FixedWidthInteger & BitwiseCopyable>(
         _ value: T, at offset: Int
     ) {
-        precondition(offset + MemoryLayout<T>.size <= bytes.count)
+        precondition(offset >= 0 && offset + MemoryLayout<T>.size <= bytes.count)
         let littleEndian = value.littleEndian
-        unsafe withUnsafeBytes(of: littleEndian) { raw in
-            for index in 0..<MemoryLayout<T>.size {
-                // SAFETY: index stays within the local viewed by `raw`.
-                bytes[offset + index] = unsafe raw[index]
-            }
+        unsafe bytes.withUnsafeMutableBytes { raw in
+            // SAFETY: the precondition bounds the store.
+            unsafe raw.storeBytes(of: littleEndian, toByteOffset: offset, as: T.self)
         }
     }
 }

@@ -43,8 +43,6 @@ public struct LDLMReply: Hashable, Sendable, BitwiseCopyable {
         writer.u32(flags.rawValue)
         writer.u32(0)
         descriptor.encode(into: &writer)
-        writer.u64(serverCookie)
-        writer.u64(policyResult1)
-        writer.u64(policyResult2)
+        writer.words([serverCookie, policyResult1, policyResult2])
     }
 }

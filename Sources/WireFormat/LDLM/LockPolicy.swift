@@ -143,10 +143,6 @@ public enum LockPolicy: Hashable, Sendable, BitwiseCopyable {
         _ first: UInt64, _ second: UInt64, _ third: UInt64, _ last: UInt32,
         into writer: inout WireWriter
     ) {
-        writer.u64(first)
-        writer.u64(second)
-        writer.u64(third)
-        writer.u32(0)
-        writer.u32(last)
+        writer.words([first, second, third, WireWriter.pair(0, last)])
     }
 }

@@ -52,9 +52,6 @@ public struct ResourceID: Hashable, Sendable, BitwiseCopyable {
     }
 
     public func encode(into writer: inout WireWriter) {
-        writer.u64(name0)
-        writer.u64(name1)
-        writer.u64(name2)
-        writer.u64(name3)
+        writer.words([name0, name1, name2, name3])
     }
 }

@@ -137,7 +137,6 @@ public struct LNetHeader: Hashable, Sendable, BitwiseCopyable {
     }
 
     public func encode(into writer: inout WireWriter) {
-        let words = self.words
-        for index in words.indices { writer.u64(words[index]) }
+        writer.words(words)
     }
 }

@@ -98,14 +98,13 @@ public struct LustreMessageEncoder {
         precondition(bufferCount >= 1 && bufferCount <= LustreMessage.bufferCountMax)
         start = writer.count
         self.bufferCount = bufferCount
-        writer.u32(UInt32(bufferCount))
-        writer.u32(0)
-        writer.u32(LustreMessage.magic)
-        writer.u32(UInt32(replySize))
-        writer.u32(checksum)
-        writer.u32(flags)
-        writer.u32(opcode?.rawValue ?? 0)
-        writer.zeros(LustreMessage.headerSize(bufferCount: bufferCount) - 28)
+        writer.words([
+            WireWriter.pair(UInt32(bufferCount), 0),
+            WireWriter.pair(LustreMessage.magic, UInt32(replySize)),
+            WireWriter.pair(checksum, flags), UInt64(opcode?.rawValue ?? 0),
+        ])
+        writer.zeros(
+            LustreMessage.headerSize(bufferCount: bufferCount) - LustreMessage.fixedSize)
     }
 
     /// Appends the next buffer: what `body` writes, padded to 8. Traps past the announced count.

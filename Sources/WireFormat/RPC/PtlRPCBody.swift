@@ -89,27 +89,22 @@ public struct PtlRPCBody: Equatable, Sendable {
     }
 
     public func encode(into writer: inout WireWriter) {
-        writer.u64(handle)
-        writer.u32(type.rawValue)
-        writer.u32(opcode.family | 3)
-        writer.u32(opcode.rawValue)
-        writer.u32(UInt32(bitPattern: status.rawValue))
-        writer.u64(lastXID.rawValue)
-        writer.u16(tag)
-        writer.zeros(6)
-        writer.u64(lastCommitted.rawValue)
-        writer.u64(transno.rawValue)
-        writer.u32(flags.rawValue)
-        writer.u32(operationFlags.rawValue)
-        writer.u32(connectionCount)
-        writer.u32(timeoutSeconds)
-        writer.u32(serviceSeconds)
-        writer.u32(lockLimit)
-        writer.u64(lockVolume)
-        for index in 0..<4 { writer.u64(preVersions[index]) }
-        writer.u64(matchBits)
-        writer.zeros(24)
-        writer.zeros(32)
+        var words = InlineArray<23, UInt64>(repeating: 0)
+        words[0] = handle
+        words[1] = WireWriter.pair(type.rawValue, opcode.family | 3)
+        words[2] = WireWriter.pair(opcode.rawValue, UInt32(bitPattern: status.rawValue))
+        words[3] = lastXID.rawValue
+        words[4] = UInt64(tag)
+        words[5] = lastCommitted.rawValue
+        words[6] = transno.rawValue
+        words[7] = WireWriter.pair(flags.rawValue, operationFlags.rawValue)
+        words[8] = WireWriter.pair(connectionCount, timeoutSeconds)
+        words[9] = WireWriter.pair(serviceSeconds, lockLimit)
+        words[10] = lockVolume
+        for index in 0..<4 { words[11 + index] = preVersions[index] }
+        words[15] = matchBits
+        // Behind it paddings, and the job's name, which nobody has.
+        writer.words(words)
     }
 
     /// lm_cksum of an early reply under the null security policy: CRC-32 (polynomial 0xEDB88320,
