@@ -206,7 +206,7 @@ public struct ClientCore {
         for index in targets.indices {
             ageLocks(index, now: now)
             noteUse(of: index)
-            guard let due = targets[index].upgrade.nextDeadline, due <= now else { continue }
+            guard let due = targets.span[index].upgrade.nextDeadline, due <= now else { continue }
             upgrade(index, .tick, lnet: &lnet, now: now)
         }
         pump(lnet: &lnet, now: now)
@@ -221,9 +221,11 @@ public struct ClientCore {
         consider(retries.nextDeadline)
         consider(holding.nextDeadline)
         consider(oldestDirty.map { $0 + configuration.writebackDelay })
-        for target in targets {
-            consider(target.upgrade.nextDeadline)
-            if target.upgrade.isGateOpen { consider(target.locks.nextDeadline) }
+        // Through a span: an element of an array is read as a copy, and a target has many tables.
+        let span = targets.span
+        for index in span.indices {
+            consider(span[index].upgrade.nextDeadline)
+            if span[index].upgrade.isGateOpen { consider(span[index].locks.nextDeadline) }
         }
         return earliest
     }

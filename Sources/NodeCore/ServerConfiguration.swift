@@ -28,6 +28,8 @@ public struct ServerConfiguration: Sendable {
     public var features: Features = .supported
     /// A metadata server's object targets; empty for others.
     public var objectTargets: [ClientTarget] = []
+    /// Clients that the target may know at once; one more is refused.
+    public var clientCountMax = 65_536
     /// Executed updates may stay uncommitted for this long.
     public var commitInterval = TickInterval.milliseconds(100)
     /// More uncommitted bytes than this are committed at once.

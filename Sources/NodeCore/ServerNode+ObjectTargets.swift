@@ -2,6 +2,7 @@ import PtlRPCCore
 import ClientCore
 import LNetCore
 import MetadataCore
+import ObjectCore
 import Primitives
 import StorageCore
 import WireFormat
@@ -12,11 +13,8 @@ import WireFormat
 /// never has anything to replay that its own store does not know.
 extension ServerNode {
     mutating func withClient(_ body: (inout ClientCore, inout LNetCore) -> Void) {
-        guard var client else { return }
-        // Taken out for the call, so that it and the LNet core can both be changed.
-        self.client = nil
-        body(&client, &lnet)
-        self.client = client
+        // In its place: a copy of the core would count a reference for each of its tables.
+        if client != nil { body(&client!, &lnet) }
     }
 
     private static let createKind: UInt64 = 1
@@ -24,18 +22,21 @@ extension ServerNode {
 
     /// Asks for objects where pools run low, and destroys what the log says.
     mutating func housekeep(now: Ticks) {
-        guard !isRecovering, !isSealed, !isStopped, let client, let store,
+        guard !isRecovering, !isSealed, !isStopped, client != nil, store != nil,
             case .metadata(var metadata) = service
         else { return }
+        // Neither the service nor the store may be shared while one of them is changed: this is done
+        // with every step, and would copy their arrays.
+        service = .object(ObjectService(targetIndex: 0))
         while precreates.count < configuration.objectTargets.count {
             precreates.append(nil)
             destroys.append([])
         }
         for (place, target) in configuration.objectTargets.enumerated() {
-            metadata.setTargetUsable(target.index, client.isGateOpen(place))
+            metadata.setTargetUsable(target.index, client!.isGateOpen(place))
         }
         var requests: [PrecreateRequest] = []
-        var transaction = metadata.precreate(in: store, requests: &requests)
+        var transaction = metadata.precreate(in: store!, requests: &requests)
         var isLookingAtLog = false
         if !waitingForObjects.isEmpty {
             nextHousekeeping = min(nextHousekeeping, now + .milliseconds(50))
@@ -58,16 +59,17 @@ extension ServerNode {
                     ObjectCreateRequest(first: request.first, count: request.count)),
                 kind: Self.createKind, now: now)
         }
-        let usable = configuration.objectTargets.indices.count { client.isGateOpen($0) }
+        let usable = configuration.objectTargets.indices.count { client!.isGateOpen($0) }
         if !waitingForObjects.isEmpty, usable != usableCount || isLookingAtLog {
             retryWaiting(now: now)
         }
         usableCount = usable
         guard isLookingAtLog else { return }
         for (place, target) in configuration.objectTargets.enumerated()
-        where destroys[place].isEmpty && client.isGateOpen(place) {
+        where destroys[place].isEmpty && client!.isGateOpen(place) {
+            guard case .metadata(let metadata) = service else { return }
             let objects = metadata.pendingDestroys(
-                targetIndex: target.index, limit: ObjectDestroyRequest.countMax, in: store)
+                targetIndex: target.index, limit: ObjectDestroyRequest.countMax, in: store!)
             guard !objects.isEmpty else { continue }
             destroys[place] = objects
             submit(

@@ -129,6 +129,8 @@ public struct ServerNode {
             targetName: configuration.targetName, kind: configuration.kind, instance: instance)
         rpcConfiguration.versions = configuration.versions
         rpcConfiguration.features = configuration.features
+        rpcConfiguration.exportCountMax = configuration.clientCountMax
+        rpcConfiguration.parkedConnectCountMax = configuration.clientCountMax
         rpcConfiguration.recoveryWindow = configuration.recoveryWindow
         rpcConfiguration.recoveryLimit = configuration.recoveryLimit
         rpcConfiguration.adaptive = configuration.adaptive

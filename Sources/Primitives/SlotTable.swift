@@ -84,6 +84,7 @@ public struct SlotTable<Element> {
     }
 
     /// Handles of all elements in order of their places.
+    @inlinable
     public var handles: [SlotHandle] { (0..<slots.count).compactMap { handle(at: $0) } }
 
     @inlinable

@@ -29,21 +29,25 @@ package struct SortedMap<Key: Comparable, Value> {
     /// The place of the first entry whose key is not below `key`; may be the end.
     package func lowerBound(_ key: Key) -> Position {
         // The last run that begins at or below the key: the only one that can hold it.
+        // Spans: an element of an array is read as a copy, and a key counts references.
+        let keys = firstKeys.span
         var low = 0
-        var high = firstKeys.count
+        var high = keys.count
         while low < high {
             let middle = (low + high) / 2
-            if key < firstKeys[middle] { high = middle } else { low = middle + 1 }
+            if key < keys[middle] { high = middle } else { low = middle + 1 }
         }
         if low == 0 { return Position(run: 0, index: 0) }
         let run = low - 1
+        let all = runs.span
+        let entries = all[run].span
         low = 0
-        high = runs[run].count
+        high = entries.count
         while low < high {
             let middle = (low + high) / 2
-            if runs[run][middle].key < key { low = middle + 1 } else { high = middle }
+            if entries[middle].key < key { low = middle + 1 } else { high = middle }
         }
-        return low == runs[run].count
+        return low == entries.count
             ? Position(run: run + 1, index: 0) : Position(run: run, index: low)
     }
 

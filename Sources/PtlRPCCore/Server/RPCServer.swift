@@ -196,10 +196,14 @@ public struct RPCServer: Sendable {
     /// When `tick` is due next; nil while nothing can happen by itself.
     public var nextDeadline: Ticks? {
         var earliest = callbackTimers.nextDeadline
-        for deadline in [recovery.deadline, recovery.limit, earlyCheckAt, silenceCheckAt] {
-            guard let deadline else { continue }
+        func consider(_ deadline: Ticks?) {
+            guard let deadline else { return }
             earliest = earliest.map { min($0, deadline) } ?? deadline
         }
+        consider(recovery.deadline)
+        consider(recovery.limit)
+        consider(earlyCheckAt)
+        consider(silenceCheckAt)
         return earliest
     }
 
