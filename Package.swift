@@ -165,7 +165,10 @@ let package = Package(
             ]),
         proof(
             "SimulatorTests",
-            ["Simulator", "NodeCore", "ClientCore", "StorageCore", "LNetCore", "WireFormat"]),
+            [
+                "Simulator", "NodeCore", "ClientCore", "LDLMCore", "StorageCore", "LNetCore",
+                "WireFormat", "Primitives",
+            ]),
         proof(
             "ScenarioTests",
             [

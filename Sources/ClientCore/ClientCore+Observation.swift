@@ -23,6 +23,23 @@ extension ClientCore {
         }
     }
 
+    /// From now on `nextLockChange` tells of every lock that begins or ceases to be held, or of which
+    /// another part is held.
+    public mutating func observeLocks() {
+        for index in targets.indices { targets[index].locks.changes = Outbox() }
+    }
+
+    /// The next lock of which that is true, target by target; nil when all were told. Perhaps more
+    /// than once, and perhaps gone: then its `info` is nil.
+    public mutating func nextLockChange() -> (target: Int, lock: SlotHandle, ClientLockInfo?)? {
+        for index in targets.indices {
+            if let lock = targets[index].locks.changes?.popFirst() {
+                return (index, lock, targets[index].locks.info(lock))
+            }
+        }
+        return nil
+    }
+
     /// Where the client stands with one target's upgrades.
     public func upgradeState(of target: Int) -> UpgradeClient.State {
         targets[target].upgrade.state

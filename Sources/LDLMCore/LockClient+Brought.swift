@@ -27,6 +27,7 @@ extension LockClient {
             $0.serverCookie = serverCookie
             $0.state = .granted
         }
+        changes?.append(lock)
         byName.insert(Int32(lock.index), hash: resource.chainHash)
         becomeUnused(lock)
         return .applied

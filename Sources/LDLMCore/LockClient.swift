@@ -26,6 +26,9 @@ public struct LockClient: Sendable {
     /// Locks that the server wants back and still has not got. None of them may be left when a
     /// receipt goes out.
     public internal(set) var calledBackCount = 0
+    /// Locks of which what is held has changed, in order and perhaps more than once; the owner takes
+    /// them. Kept only once `changes` is made something: a checker does that, production does not.
+    public var changes: Outbox<SlotHandle>?
     /// The time as far as this cache knows it; see `advance`.
     public internal(set) var now = Ticks.zero
 
@@ -247,6 +250,7 @@ public struct LockClient: Sendable {
             $0.isCalledBack = false
             $0.wantedBits = []
         }
+        changes?.append(lock)
         calledBackCount -= 1
         if record.userCount == 0 { becomeUnused(lock) }
     }
@@ -359,6 +363,7 @@ public struct LockClient: Sendable {
             $0.firstWaiter = -1
             $0.lastWaiter = -1
         }
+        changes?.append(lock)
         if flags.contains(.astSent) { markCalledBack(lock) }
         if userCount == 0 { becomeUnused(lock) }
         return .applied
@@ -431,6 +436,7 @@ public struct LockClient: Sendable {
         let kept = record.bits.subtracting(record.wantedBits)
         if record.isCalledBack, !record.wantedBits.isDisjoint(with: record.bits), !kept.isEmpty {
             locks.update(lock) { $0.state = .converting }
+            changes?.append(lock)
             actions.append(.dropBits(lock, record.wantedBits.intersection(record.bits)))
             return
         }
@@ -461,6 +467,7 @@ public struct LockClient: Sendable {
 
     mutating func forget(_ lock: SlotHandle) {
         guard let record = locks.remove(lock) else { return }
+        changes?.append(lock)
         if !record.isExpected { byName.remove(Int32(lock.index)) }
         if record.isCalledBack { calledBackCount -= 1 }
     }

@@ -1,4 +1,5 @@
 public import ClientCore
+public import LDLMCore
 public import LNetCore
 public import Primitives
 public import WireFormat
@@ -18,6 +19,14 @@ public struct ClientNode {
 
     /// Arms the fault sites: only the simulator does.
     public mutating func arm(_ sites: FaultSites) { core.arm(sites) }
+
+    /// See `ClientCore.observeLocks`.
+    public mutating func observeLocks() { core.observeLocks() }
+
+    /// See `ClientCore.nextLockChange`.
+    public mutating func nextLockChange() -> (target: Int, lock: SlotHandle, ClientLockInfo?)? {
+        core.nextLockChange()
+    }
 
     /// Connects to every target; operations may be submitted at once.
     public mutating func mount(now: Ticks) { core.mount(lnet: &lnet, now: now) }

@@ -1,4 +1,5 @@
 public import ClientCore
+import LDLMCore
 public import LNetCore
 public import NodeCore
 public import Primitives
@@ -29,7 +30,7 @@ extension SimulatedCluster {
         let node = ServerNode(
             configuration, instance: Self.wallBase * 1000 + now.nanoseconds / 1_000_000)
         let index = place(configuration.lnet.nid)
-        nodes[index].server = node
+        nodes[index].server = HeldServer(node)
         nodes[index].disk = disk(of: store)
         if !isStandby { try activate(index) }
         return index
@@ -37,15 +38,15 @@ extension SimulatedCluster {
 
     /// Gives a standby its store.
     public func activate(_ index: Int) throws(StartRefusal) {
-        guard nodes[index].server != nil, let disk = nodes[index].disk else {
+        guard let held = nodes[index].server, let disk = nodes[index].disk else {
             preconditionFailure("only a server with a store is activated")
         }
         let time = clock(of: index)
         let wall = Self.wall(at: time)
         // Out of the node while it starts: a start that fails leaves it as it was.
-        var server = nodes[index].server!
+        var server = held.node
         try server.activate(disk, now: time, wall: wall)
-        nodes[index].server = server
+        held.node = server
         settle(index)
     }
 
@@ -54,7 +55,7 @@ extension SimulatedCluster {
     public func addClient(_ configuration: ClientConfiguration, nid: NID) -> Int {
         let node = ClientNode(lnet: lnetConfiguration(nid), client: configuration)
         let index = place(nid)
-        nodes[index].client = node
+        nodes[index].client = HeldClient(node)
         let time = clock(of: index)
         withClient(index) { $0.mount(now: time) }
         return index
@@ -81,27 +82,35 @@ extension SimulatedCluster {
     // MARK: Looking and changing
 
     /// A copy of a server to look at; nil where the node is none, or is dead.
-    public func server(_ index: Int) -> ServerNode? { nodes[index].server }
+    public func server(_ index: Int) -> ServerNode? { nodes[index].server?.node }
 
     /// A copy of a client to look at.
-    public func client(_ index: Int) -> ClientNode? { nodes[index].client }
+    public func client(_ index: Int) -> ClientNode? { nodes[index].client?.node }
 
     /// What a part of a server is, without a copy of the whole.
     public func peekServer<R>(_ index: Int, _ body: (borrowing ServerNode) -> R) -> R? {
-        guard nodes[index].server != nil else { return nil }
-        return body(nodes[index].server!)
+        guard let held = nodes[index].server else { return nil }
+        return held.look { body($0) }
     }
 
     /// What a part of a client is, without a copy of the whole.
     public func peekClient<R>(_ index: Int, _ body: (borrowing ClientNode) -> R) -> R? {
-        guard nodes[index].client != nil else { return nil }
-        return body(nodes[index].client!)
+        guard let held = nodes[index].client else { return nil }
+        return held.look { body($0) }
+    }
+
+    /// From now on `takeLockChange` tells of a client's locks: see `ClientCore.observeLocks`.
+    func observeLocks(of index: Int) { nodes[index].client?.node.observeLocks() }
+
+    /// The next lock of which what a client holds has changed: see `ClientCore.nextLockChange`.
+    func takeLockChange(_ index: Int) -> (target: Int, lock: SlotHandle, ClientLockInfo?)? {
+        nodes[index].client?.node.nextLockChange()
     }
 
     /// Changes a server, then lets it do what is due.
     public func withServer<R>(_ index: Int, _ body: (inout ServerNode) -> R) -> R? {
-        guard nodes[index].server != nil else { return nil }
-        let result = body(&nodes[index].server!)
+        guard let held = nodes[index].server else { return nil }
+        let result = body(&held.node)
         settle(index)
         return result
     }
@@ -109,8 +118,8 @@ extension SimulatedCluster {
     /// Changes a client, then lets it do what is due.
     @discardableResult
     public func withClient<R>(_ index: Int, _ body: (inout ClientNode) -> R) -> R? {
-        guard nodes[index].client != nil else { return nil }
-        let result = body(&nodes[index].client!)
+        guard let held = nodes[index].client else { return nil }
+        let result = body(&held.node)
         settle(index)
         return result
     }
@@ -209,8 +218,8 @@ extension SimulatedCluster {
         guard !node.isPaused else { return }
         let time = node.clock.local(now)
         let wall = Self.wall(at: time)
-        if node.server != nil {
-            node.server!.step(now: time, wall: wall)
+        if let held = node.server {
+            held.node.step(now: time, wall: wall)
             if node.fallsInNextStep
                 || options.crashMidStepOneIn > 0 && random.oneIn(options.crashMidStepOneIn)
             {
@@ -219,18 +228,19 @@ extension SimulatedCluster {
             }
             carryOut(index)
             let life = node.life
-            while node.life == life, let action = node.server?.actions.popFirst() {
+            while node.life == life, let action = held.node.actions.popFirst() {
                 if case .commit(let group) = action { startCommit(index, group) }
                 onServer(index, action)
             }
             onSettled?(index)
-        } else if node.client != nil {
-            node.client!.step(now: time, wall: wall)
+        } else if let held = node.client {
+            held.node.step(now: time, wall: wall)
             carryOut(index)
             let life = node.life
-            while node.life == life, let event = node.client?.nextEvent() {
+            while node.life == life, let event = held.node.nextEvent() {
                 onClient(index, event)
             }
+            if node.life == life { onSettled?(index) }
         } else {
             return
         }

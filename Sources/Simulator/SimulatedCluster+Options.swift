@@ -85,6 +85,8 @@ extension SimulatedCluster {
         public var commitsLostInCrash: UInt64 = 0
         public var commitsKeptInCrash: UInt64 = 0
         public var commitsTornInCrash: UInt64 = 0
+        /// Timers that let a node work.
+        public var wakes: UInt64 = 0
         public var kills: UInt64 = 0
         public var midStepCrashes: UInt64 = 0
         public var pauses: UInt64 = 0

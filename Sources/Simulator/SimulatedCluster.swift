@@ -26,7 +26,7 @@ public final class SimulatedCluster {
     public var onClient: (Int, ClientEvent) -> Void = { _, _ in }
     /// Called when a process ended of itself: by a crash in mid-step.
     public var onDeath: (Int) -> Void = { _ in }
-    /// Called when a server was let work.
+    /// Called when a node was let work.
     public var onSettled: ((Int) -> Void)?
     /// Called for every LNet message that is sent, dropped or delivered, where anybody listens.
     public var onMessage: ((MessageMoment, SimulatedMessage) -> Void)?
@@ -145,6 +145,7 @@ public final class SimulatedCluster {
             // One that an earlier one has made needless: without this, none would ever go away.
             guard nodes[node].life == life, nodes[node].wakeAt <= now else { return }
             nodes[node].wakeAt = .distantFuture
+            counters.wakes += 1
             settle(node)
         case .act(let body): body(self)
         }

@@ -3,11 +3,32 @@ import NodeCore
 import Primitives
 import WireFormat
 
+/// A server's core, at one place for its whole life: it is large, and a copy of it counts a reference
+/// for every queue and table that it has.
+final class HeldServer {
+    var node: ServerNode
+
+    init(_ node: ServerNode) { self.node = node }
+
+    /// Looks at the core where it is: a plain read of a property would copy all of it.
+    func look<R>(_ body: (inout ServerNode) -> R) -> R { body(&node) }
+}
+
+/// A client's core, likewise.
+final class HeldClient {
+    var node: ClientNode
+
+    init(_ node: ClientNode) { self.node = node }
+
+    /// Looks at the core where it is.
+    func look<R>(_ body: (inout ClientNode) -> R) -> R { body(&node) }
+}
+
 /// One machine: its process, its disk, its clock and the ends of its connections.
 final class SimulatedNode {
     let address: UInt32
-    var server: ServerNode?
-    var client: ClientNode?
+    var server: HeldServer?
+    var client: HeldClient?
     var disk: SimulatedDisk?
     /// Grows with each restart: what was meant for an earlier life is void.
     var life = 0
@@ -44,14 +65,14 @@ final class SimulatedNode {
     }
 
     func withLNet<R>(_ body: (inout LNetCore) -> R) -> R? {
-        if server != nil { return body(&server!.lnet) }
-        if client != nil { return body(&client!.lnet) }
+        if let server { return body(&server.node.lnet) }
+        if let client { return body(&client.node.lnet) }
         return nil
     }
 
     var nextDeadline: Ticks? {
-        if let deadline = server?.nextDeadline { return deadline }
-        return client?.nextDeadline
+        if let server { return server.look { $0.nextDeadline } }
+        return client?.look { $0.nextDeadline }
     }
 }
 

@@ -26,6 +26,29 @@ import WireFormat
         return lock
     }
 
+    @Test func `who asks hears of every lock that begins and ceases to be held`() {
+        var cache = LockClient()
+        _ = unused(&cache, id, .pr, cookie: 70)
+        #expect(cache.changes == nil)
+        cache.changes = Outbox()
+        let lock = unused(&cache, ResourceID(2), .pw, cookie: 71)
+        #expect(cache.changes?.popFirst() == lock)
+        #expect(cache.info(lock)?.isHeld == true)
+        // Called back it is held as long as something is to be written under it.
+        cache.blockingAST(clientCookie: lock.rawValue)
+        #expect(cache.info(lock)?.isHeld == true)
+        cache.flushed(lock)
+        #expect(cache.changes?.popFirst() == lock)
+        #expect(cache.info(lock) == nil)
+        // A place that an answer may fill is nobody's until it does.
+        let expected = cache.expect()
+        #expect(cache.changes?.isEmpty == true)
+        cache.bring(expected, ResourceID(3), .lookup, serverCookie: 72)
+        #expect(cache.changes?.popFirst() == expected)
+        cache.invalidateAll(error: 1)
+        #expect(cache.changes?.count == 2)
+    }
+
     @Test func `several operations share one enqueue and then the cached lock`() {
         var cache = LockClient()
         let lock = pending(cache.acquire(id, .pw, .plain, operation: 1))

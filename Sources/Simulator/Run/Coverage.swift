@@ -13,7 +13,7 @@ public struct Coverage: Sendable, Equatable {
         repeating: 0, count: Coverage.phaseCount * Coverage.phaseCount)
     /// States that imports were seen in, by their number.
     public internal(set) var importStates = [UInt64](
-        repeating: 0, count: Int(ImportState.allCases.map(\.rawValue).max()!) + 1)
+        repeating: 0, count: Coverage.importStateCount)
     public internal(set) var freshStarts: UInt64 = 0
     public internal(set) var cleanStarts: UInt64 = 0
     public internal(set) var recoveries: UInt64 = 0
@@ -31,6 +31,8 @@ public struct Coverage: Sendable, Equatable {
     public internal(set) var resent: UInt64 = 0
 
     static let phaseCount = UpgradePhase.allCases.count
+    /// One more than the highest number of a state.
+    static let importStateCount = 1 + Int(ImportState.allCases.map(\.rawValue).max() ?? 0)
     private var lastPhases: [UInt8] = []
 
     public init() {}

@@ -33,8 +33,8 @@ struct LoadClient {
         case makeDirectory(FileName)
         case removeDirectory(FileName)
         case openShared(generation: Int)
-        case say(String)
-        case hear(known: [String])
+        case say(SharedWord)
+        case hear(known: [SharedWord])
         case openRegister(Int)
         case setRegister(Int, UInt64)
         case getRegister(Int)
@@ -80,8 +80,8 @@ struct LoadClient {
     var acknowledged: [[UInt64]] = []
     /// Of them, those that a clean stop has been checked for.
     var checkedCount: [Int] = []
-    /// Words of its own that stand in shared files, by the file.
-    var words: [(generation: Int, word: String)] = []
+    /// Words of its own that stand in shared files, by the file, the newest last.
+    var words: [(generation: Int, word: SharedWord)] = []
 
     init(number: Int) { self.number = number }
 }

@@ -5,11 +5,12 @@ import WireFormat
 /// What the oracle keeps beside the clients' own models.
 struct Oracle {
     var registers: [RegisterHistory]
+    var locks = LockBook()
     var deadUUIDs: Set<String> = []
     /// Clients that left in order: what they were told stays true.
     var departedClients: [(uuid: String, acknowledged: [[UInt64]])] = []
-    var departedWords: Set<String> = []
-    private var departedByGeneration: [Int: [String]] = [:]
+    var departedWords: Set<SharedWord> = []
+    private var departedByGeneration: [Int: [SharedWord]] = [:]
 
     init(targetCount: Int, registerCount: Int) {
         registers = Array(repeating: RegisterHistory(), count: registerCount)
@@ -28,10 +29,14 @@ struct Oracle {
     }
 
     /// Words that are acknowledged now and must stand in a shared file from now on.
-    func words(of loads: [LoadClient], in generation: Int) -> [String] {
+    func words(of loads: [LoadClient], in generation: Int) -> [SharedWord] {
         var words = departedByGeneration[generation] ?? []
         for load in loads where load.isAlive && !load.isDoomed {
-            for item in load.words where item.generation == generation { words.append(item.word) }
+            // A client goes from one file to the next, and never back.
+            for item in load.words.reversed() {
+                if item.generation < generation { break }
+                if item.generation == generation { words.append(item.word) }
+            }
         }
         return words
     }

@@ -117,6 +117,7 @@ public final class ScaleRun {
         var configuration = ServerConfiguration(
             targetName: "mdt0", kind: .mds, targetIndex: 0, lnet: lnet, seed: UInt64(place))
         configuration.keepsAudit = true
+        configuration.clientCountMax = clientCount + 1024
         return try cluster.addServer(configuration, store: store, isStandby: place == 1)
     }
 

@@ -55,6 +55,7 @@ extension Simulation {
         name(node, load.uuid)
         note(node, "life \(life), versions \(client.versions)")
         cluster.addClient(client, nid: nid)
+        cluster.observeLocks(of: node)
         arm(node)
         next(index)
     }
@@ -86,6 +87,7 @@ extension Simulation {
         collectSites(load.node)
         cluster.kill(load.node, isSilent: random.oneIn(3))
         loads[index].isAlive = false
+        oracle.locks.forget(index)
         oracle.forgot(client: Self.name(load))
         oracle.deadUUIDs.insert(load.uuid)
         replace(index)
@@ -123,6 +125,7 @@ extension Simulation {
         oracle.departed(load)
         cluster.kill(load.node)
         loads[index].isAlive = false
+        oracle.locks.forget(index)
         replace(index)
     }
 
@@ -150,6 +153,7 @@ extension Simulation {
     func giveUp(_ index: Int, _ reason: String) {
         guard !loads[index].isDoomed else { return }
         loads[index].isDoomed = true
+        oracle.locks.forget(index)
         let life = loads[index].life
         note(loads[index].node, reason)
         oracle.forgot(client: Self.name(loads[index]))
@@ -415,13 +419,13 @@ extension Simulation {
             )
         }
         if random.oneIn(2) {
-            let word = "\(load.number).\(load.life).\(nextCookie)"
+            let word = SharedWord(number: load.number, life: load.life, cookie: nextCookie)
             sharedWords += 1
             if sharedWords > 150 {
                 sharedWords = 0
                 sharedGeneration += 1
             }
-            return (.say(word), .append(handle, Array((word + ";").utf8)))
+            return (.say(word), .append(handle, word.bytes))
         }
         let known = oracle.words(of: loads, in: load.sharedGeneration)
         return (.hear(known: known), .read(handle, offset: 0, byteCount: 1 << 20))

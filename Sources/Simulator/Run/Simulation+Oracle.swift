@@ -11,10 +11,9 @@ import WireFormat
 extension Simulation {
     // MARK: While it runs
 
-    /// Looks at locks and gates now and then.
+    /// Looks at gates now and then.
     func inspect() {
         guard violation == nil else { return }
-        checkLocks()
         for place in targets.indices {
             checkGates(place)
             checkExpiry(place)
@@ -23,9 +22,11 @@ extension Simulation {
         cluster.at(cluster.now + wait) { [unowned self] _ in inspect() }
     }
 
-    /// A server was let work: where is it now?
+    /// A node was let work: which locks has a client, and where is a server now?
     func watch(_ node: Int) {
-        guard node < targetOfNode.count, targetOfNode[node] >= 0,
+        guard node < targetOfNode.count else { return }
+        if loadOfNode[node] >= 0 { return watchLocks(of: loadOfNode[node], on: node) }
+        guard targetOfNode[node] >= 0,
             let phase = cluster.peekServer(node, { $0.phase })
         else { return }
         if coverage.note(phase, of: node) {
@@ -36,54 +37,39 @@ extension Simulation {
         }
     }
 
-    /// A lock that a client thinks it has. Locks of clients that were given up do not count.
-    private struct Holding {
-        var client: String
-        var info: ClientLockInfo
-        /// An order of resources: any will do.
-        var place: (UInt64, UInt64, UInt64, UInt64) {
-            (info.resource.name0, info.resource.name1, info.resource.name2, info.resource.name3)
+    /// What a client holds has changed with the step that it was let do.
+    private func watchLocks(of load: Int, on node: Int) {
+        while let (place, lock, info) = cluster.takeLockChange(node) {
+            guard loads[load].isAlive, loads[load].node == node, !loads[load].isDoomed else {
+                continue
+            }
+            guard let other = oracle.locks.set(lock, of: load, target: place, info), let info
+            else { continue }
+            fail(
+                .conflictingLocks,
+                "\(loads[load].uuid) has \(info.mode) \(info.policy) and "
+                    + "\(loads[other.load].uuid) has \(other.info.mode) \(other.info.policy) on "
+                    + "\(info.resource) of \(targets[place].name)")
         }
     }
 
-    private func checkLocks() {
-        for place in targets.indices {
-            var holdings: [Holding] = []
-            for load in loads where load.isAlive && !load.isDoomed {
+    /// The book of locks, which changes led to, says what the clients themselves say.
+    func auditLocks() {
+        for (index, load) in loads.enumerated() where load.isAlive && !load.isDoomed {
+            var count = 0
+            for place in targets.indices {
                 _ = cluster.peekClient(load.node) { client in
                     client.core.forEachLock(of: place) { info in
-                        guard info.state == .granted || info.state == .cancelling else { return }
-                        holdings.append(Holding(client: load.uuid, info: info))
+                        guard let holding = LockBook.Holding(load: index, info) else { return }
+                        count += 1
+                        precondition(
+                            oracle.locks.contains(holding, target: place),
+                            "the oracle knows every lock that a client holds")
                     }
                 }
             }
-            guard holdings.count > 1 else { continue }
-            holdings.sort { $0.place < $1.place }
-            var start = 0
-            for end in 1...holdings.count {
-                if end < holdings.count,
-                    holdings[end].info.resource == holdings[start].info.resource
-                {
-                    continue
-                }
-                compare(holdings[start..<end], place)
-                start = end
-            }
-        }
-    }
-
-    private func compare(_ holdings: ArraySlice<Holding>, _ place: Int) {
-        for (index, one) in holdings.enumerated() {
-            for other in holdings.dropFirst(index + 1) where one.client != other.client {
-                guard !one.info.mode.isCompatible(with: other.info.mode),
-                    one.info.policy.range.overlaps(other.info.policy.range)
-                else { continue }
-                fail(
-                    .conflictingLocks,
-                    "\(one.client) has \(one.info.mode) \(one.info.policy) and \(other.client) has "
-                        + "\(other.info.mode) \(other.info.policy) on \(one.info.resource) of "
-                        + targets[place].name)
-            }
+            precondition(
+                count == oracle.locks.count(of: index), "the oracle knows no lock that is gone")
         }
     }
 
@@ -215,6 +201,7 @@ extension Simulation {
     /// Everything at rest and on disk: the stores against what clients were told, and a fresh
     /// client against their models.
     func verify() {
+        auditLocks()
         for place in targets.indices { verifyAudit(place) }
         for (number, history) in oracle.registers.enumerated() {
             if let reason = history.violation() {

@@ -149,23 +149,27 @@ extension Simulation {
 
     /// Every word that was acknowledged before the read began, and whose client still lives, stands
     /// there once.
-    func checkShared(_ bytes: [UInt8], _ known: [String]) {
-        var counts: [Substring: Int] = [:]
-        // Words of clients that died before the server had committed them have left holes.
-        let words = bytes.split { $0 == UInt8(ascii: ";") || $0 == 0 }
-        for word in words.map({ Substring(decoding: $0, as: UTF8.self) }) {
-            counts[word, default: 0] += 1
+    func checkShared(_ bytes: [UInt8], _ known: [SharedWord]) {
+        var counts: [SharedWord: Int] = [:]
+        counts.reserveCapacity(known.count)
+        for word in known { counts[word] = 0 }
+        SharedWord.forEach(in: bytes) { word in
+            // Another's words may stand there or not.
+            if let index = counts.index(forKey: word) { counts.values[index] += 1 }
         }
-        var alive: Set<String> = []
-        for load in loads where load.isAlive && !load.isDoomed {
-            for item in load.words { alive.insert(item.word) }
-        }
-        alive.formUnion(oracle.departedWords)
-        for word in known where alive.contains(word) && counts[word[...]] != 1 {
+        for word in known where counts[word] != 1 && stands(word) {
+            let count = counts[word] ?? 0
             fail(
-                counts[word[...]] == nil ? .acknowledgedUpdateLost : .updateRepeated,
-                "\(word) stands \(counts[word[...]] ?? 0) times in the shared file")
+                count == 0 ? .acknowledgedUpdateLost : .updateRepeated,
+                "\(word) stands \(count) times in the shared file")
         }
+    }
+
+    /// What this word's client was told still counts: it lives, or has left in order.
+    private func stands(_ word: SharedWord) -> Bool {
+        let load = loads[word.number]
+        return load.isAlive && !load.isDoomed && load.life == word.life
+            || oracle.departedWords.contains(word)
     }
 }
 

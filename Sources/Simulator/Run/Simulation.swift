@@ -201,6 +201,7 @@ public final class Simulation {
     private func calm() {
         isStorm = false
         note(0, "faults stop")
+        auditLocks()
         cluster.options = cluster.options.withoutFaults
         cluster.heal()
         for node in 0..<loadOfNode.count { cluster.resume(node) }
@@ -213,13 +214,20 @@ public final class Simulation {
 
     /// Nothing is under way any more, and every gate is open.
     private func isAtRest() -> Bool {
-        for site in targets {
-            if site.isDown || site.standby != nil { return false }
-            guard cluster.peekServer(site.node, { $0.phase }) == .serving else { return false }
+        // What costs least comes first: this is asked after every event.
+        for index in targets.indices where targets[index].isDown || targets[index].standby != nil {
+            return false
         }
-        for load in loads where load.isAlive {
-            if load.current != nil || load.isLeaving { return false }
-            let isOpen = cluster.peekClient(load.node) { client in
+        for index in loads.indices where loads[index].isAlive {
+            if loads[index].current != nil || loads[index].isLeaving { return false }
+        }
+        for index in targets.indices {
+            guard cluster.peekServer(targets[index].node, { $0.phase }) == .serving else {
+                return false
+            }
+        }
+        for index in loads.indices where loads[index].isAlive {
+            let isOpen = cluster.peekClient(loads[index].node) { client in
                 targets.indices.allSatisfy { client.core.isGateOpen($0) }
             }
             guard isOpen == true else { return false }
