@@ -42,6 +42,18 @@ import Testing
         #expect(run.output.contains("SEED=1 stopped by a limit: 2.0 s of wall time"))
     }
 
+    @Test func `the simulator's speed is measured in both cases, and with nothing else`() throws {
+        let mixed = try CommandLineTool.run(
+            ["simulate", "--measure", "--replay", "3"], seconds: 60)
+        #expect(mixed.status != 0)
+        #expect(mixed.errors.contains("--measure takes --seeds and --wall alone"))
+        let run = try CommandLineTool.run(
+            ["simulate", "--measure", "--seeds", "1", "--wall", "1"], seconds: 300)
+        for part in ["cluster-seconds a wall second", "events a wall second", "an operation"] {
+            #expect(run.output.contains(part), "\(part)")
+        }
+    }
+
     @Test func `one upgrade with a thousand clients is measured against a stated network`() throws {
         let run = try CommandLineTool.run(["simulate", "--clients", "1000"], seconds: 600)
         #expect(run.status == 0, "\(run.output) \(run.errors)")

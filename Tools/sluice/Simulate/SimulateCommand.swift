@@ -75,6 +75,12 @@ struct SimulateCommand: ParsableCommand {
     @Flag(help: "Print each seed's digest.")
     var digests = false
 
+    @Flag(
+        help: ArgumentHelp(
+            "How fast the simulator is: cluster-seconds a second under light load without faults, and "
+                + "events a second under full load with every fault; --seeds alone goes with it."))
+    var measure = false
+
     @Option(
         help: ArgumentHelp(
             "Processes that run at the same time. Default: one a core.", valueName: "n"))
@@ -144,6 +150,9 @@ struct SimulateCommand: ParsableCommand {
         if mutations, replay != nil {
             throw ValidationError("--mutations looks for seeds: it takes --seeds, not --replay")
         }
+        if measure, mutations || mutation != .none || replay != nil {
+            throw ValidationError("--measure takes --seeds and --wall alone")
+        }
         if everyFault, noFaults {
             throw ValidationError("--every-fault and --no-faults exclude each other")
         }
@@ -177,6 +186,9 @@ struct SimulateCommand: ParsableCommand {
     func run() throws {
         if worker {
             return SimulationWorker(command: self).run(seeds ?? SeedRange(1...1))
+        }
+        if measure {
+            return try MeasureReport(seeds: seeds ?? SeedRange(1...3), wall: wall).run()
         }
         if mutations {
             let report = MutationReport(command: self, seeds: seeds ?? SeedRange(1...1000))
