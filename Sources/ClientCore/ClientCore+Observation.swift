@@ -39,6 +39,19 @@ extension ClientCore {
         }
         return nil
     }
+    /// Bytes that are kept, dirty ones among them.
+    public var cachedBytes: Int { cachedByteCount }
+    /// Files that applications have open.
+    public var openFileCount: Int { openFiles.count }
+    /// Names and files whose attributes are kept under locks.
+    public var cachedNameCount: Int { names.nameCount }
+    public var cachedFileCount: Int { names.fileCount }
+    /// Locks of one target that nothing uses now: kept for what comes next.
+    public func unusedLockCount(_ target: Int) -> Int { targets[target].locks.unusedCount }
+    /// Room at one object target for bytes that are not dirty yet.
+    public func grantAvailable(_ target: Int) -> UInt64 { targets[target].grant.available }
+    /// An unmount has begun.
+    public var isLeaving: Bool { isUnmounting }
 
     /// Where the client stands with one target's upgrades.
     public func upgradeState(of target: Int) -> UpgradeClient.State {

@@ -93,7 +93,14 @@ public enum ServerStart: Equatable, Sendable {
 
 /// What an operator may want to read, one line each.
 public enum ServerLog: Sendable {
-    case evicted(client: String, reason: String)
+    case evicted(client: String, reason: String, loss: EvictionLoss)
+    /// A client's name is that of a new process: what the one before had is gone.
+    case clientRestarted(client: String, loss: EvictionLoss)
+    /// One client's part of the recovery is over.
+    case replayed(client: String, nid: NID, ReplayAccount, took: TickInterval)
+    /// An update that was executed before the crash cannot be done again.
+    case replayFailed(
+        client: String, opcode: String, xid: UInt64, transno: UInt64, reason: String)
     case recovered(clientCount: Int, replayed: UInt64, evicted: Int)
     /// An administrator has ended it.
     case recoveryAborted
@@ -107,4 +114,20 @@ public enum ServerLog: Sendable {
     case fault(String)
     /// A deliberate fault was done to one request.
     case injected(String)
+}
+
+/// What a client lost with its export.
+public struct EvictionLoss: Equatable, Sendable {
+    /// Where it was; zero where that is not known.
+    public var nid = NID(rawValue: 0)
+    /// Locks granted to it and waited for; each is free for others now.
+    public var locks = 0
+    /// Files that it had open; they are closed.
+    public var opens = 0
+    /// Requests under way: executed or not, nobody answers them.
+    public var requests = 0
+    /// Updates that it had replayed before; they stay.
+    public var replayed: UInt32 = 0
+
+    public init() {}
 }

@@ -62,6 +62,7 @@ extension ServerNode {
         afterOpenGroup = []
         wantsCommit = false
         oldestUncommitted = nil
+        groupTakenAt = now
         actions.append(.commit(group))
     }
 
@@ -69,6 +70,10 @@ extension ServerNode {
     public mutating func committed(_ group: UInt64, now: Ticks) {
         guard store != nil else { return }
         store!.committed(group)
+        if !afterGroup.isEmpty {
+            commitCount += 1
+            commitTimes.add(now - groupTakenAt)
+        }
         if diskRefusal != nil {
             diskRefusal = nil
             log(.commitsAgain)
@@ -90,6 +95,7 @@ extension ServerNode {
         _ reason: String, status: Status = .ioError, now: Ticks
     ) {
         diskRefusal = status
+        commitFailureCount += 1
         log(.commitFailed(reason))
         let holdsRecord = (afterGroup.map(\.1) + [afterOpenGroup]).joined().contains {
             if case .record = $0 { true } else { false }

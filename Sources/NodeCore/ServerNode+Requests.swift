@@ -33,10 +33,20 @@ extension ServerNode {
             break
         case .recoveryFinished(let evicted):
             finishRecovery(evicted: evicted, now: now)
+        case .replayed(let client):
+            log(
+                .replayed(
+                    client: client.uuid, nid: client.nid, client.replay,
+                    took: now - client.replay.since))
+        case .losing(let client):
+            losing = client
         case .evicted(let export, let uuid, let reason):
-            if reason != .clientRestarted {
+            let loss = loss(of: export)
+            if reason == .clientRestarted {
+                log(.clientRestarted(client: uuid, loss: loss))
+            } else {
                 evictionCount += 1
-                log(.evicted(client: uuid, reason: "\(reason)"))
+                log(.evicted(client: uuid, reason: "\(reason)", loss: loss))
             }
             removeClient(export, now: now)
         }
@@ -134,6 +144,8 @@ extension ServerNode {
             wantsCommit = true
         case .abortRecovery:
             abortRecovery(request, now: now)
+        case .targetShow(let show):
+            reply(request, .ok, .target(account(show, now: now)), now: now)
         case .auditRead(let audit):
             reply(request, .ok, .audit(readAudit(audit)), now: now)
         default:
@@ -222,6 +234,8 @@ extension ServerNode {
         let found = versions(before: request)
         if meetsDamage(request, now: now) { return }
         guard isReplayable(request, found) else {
+            versionMismatchCount += 1
+            noteFailedReplay(request, "it found other versions of its files than the first time")
             rpc.reply(
                 request.token, status: .overflow, trailer: upgrade.trailer(for: request.export),
                 lnet: &lnet, now: now)
@@ -252,6 +266,7 @@ extension ServerNode {
         }
         if meetsDamage(request, now: now) { return }
         guard !status.isError else {
+            if request.isReplay { noteFailedReplay(request, "\(status)") }
             rpc.reply(
                 request.token, status: status, trailer: upgrade.trailer(for: request.export),
                 lnet: &lnet, now: now)

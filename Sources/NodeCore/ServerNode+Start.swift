@@ -43,6 +43,7 @@ extension ServerNode {
                     + "one would be \(instance): set the clock of this machine right")
         }
         store = OverlayStore(base: box, lastCommittedTransno: committed)
+        activeSince = now
         nextTransno = committed + 1
         cleanRecordKeys = record?.keys ?? []
         rpc.lastCommitted = Transno(rawValue: committed)
@@ -51,7 +52,12 @@ extension ServerNode {
         case .fresh:
             startFresh(now: now)
         case .forced(let names):
-            for name in names { log(.evicted(client: name, reason: "start by force")) }
+            for name in names {
+                log(
+                    .evicted(
+                        client: name, reason: "the target was started by force",
+                        loss: EvictionLoss()))
+            }
             evictionCount += UInt64(names.count)
             dropRecords(now: now)
             startFresh(now: now)

@@ -110,6 +110,17 @@ public struct ServerNode {
     var preparedAt: Ticks?
     var committedAt: Ticks?
     var evictionCount: UInt64 = 0
+    /// The export that an `evicted` event follows for.
+    var losing: ExportSummary?
+    var versionMismatchCount: UInt64 = 0
+    /// Groups that are on disk, and failures to get one there.
+    var commitCount: UInt64 = 0
+    var commitFailureCount: UInt64 = 0
+    /// From the hand-over of a group to the news that it is on disk.
+    public internal(set) var commitTimes = TimeHistogram()
+    var groupTakenAt: Ticks = .zero
+    /// When the target got its store.
+    var activeSince: Ticks = .zero
     /// Requests and other work that met damage in the store.
     var damageCount: UInt64 = 0
     /// What new updates are refused with while commits fail; nil while all is well.

@@ -1,7 +1,7 @@
 public import ClientCore
 import EventLoop
 public import LNetCore
-import NodeCore
+public import NodeCore
 public import Primitives
 public import WireFormat
 
@@ -224,6 +224,17 @@ public final class ClientFleet: @unchecked Sendable {
         _ node: Int, _ body: @escaping @Sendable (LNetCounters, [NID]) -> Void
     ) { mail.post(.network(node: node) { lnet, _ in body(lnet.counters, lnet.nids) }) }
 
+    /// Runs `body` on the loop's thread with all nodes, to look at them: be quick, and keep no copy.
+    ///
+    /// - Returns: false where the loop has ended; `body` is not called then.
+    @discardableResult
+    public func inspectAll(
+        _ body: @escaping @Sendable ([ClientNode], _ now: Ticks) -> Void
+    ) -> Bool {
+        let mail = mail
+        return completions.whileOpen { mail.post(.inspectAll(body)) }
+    }
+
     /// Breaks every connection of all nodes, sockets and queue pairs, as a fault of the network
     /// would. They connect again, and send again what was under way.
     public func breakConnections() { mail.post(.breakConnections) }
@@ -242,6 +253,7 @@ enum FleetMail: Sendable {
     case submit(node: Int, FileOperation, SlotHandle)
     case cancel(SlotHandle)
     case inspect(node: Int, @Sendable (ClientCore) -> Void)
+    case inspectAll(@Sendable ([ClientNode], _ now: Ticks) -> Void)
     case breakConnections
     case network(node: Int, @Sendable (inout LNetCore, Ticks) -> Void)
     case stop

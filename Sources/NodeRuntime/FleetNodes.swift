@@ -59,8 +59,8 @@ struct FleetNodes: ~Copyable, NodeSet {
             for item in batch {
                 switch item {
                 case .unmount(let node, let completion): unmounts[node].append(completion)
-                case .mount, .mountAll, .submit, .cancel, .inspect, .breakConnections, .network,
-                    .stop:
+                case .mount, .mountAll, .submit, .cancel, .inspect, .inspectAll,
+                    .breakConnections, .network, .stop:
                     break
                 }
             }
@@ -135,6 +135,8 @@ struct FleetNodes: ~Copyable, NodeSet {
             dirty.mark(node)
         case .inspect(let node, let body):
             body(nodes[node].core)
+        case .inspectAll(let body):
+            body(nodes, moment.now)
         case .breakConnections:
             hasFault = true
         case .network(let node, let body):

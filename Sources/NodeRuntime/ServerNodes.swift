@@ -106,7 +106,7 @@ struct ServerNodes: ~Copyable, NodeSet {
             store?.retryCommit()
         }
         if let by = stopBy, by <= moment.now, drainUntil == nil {
-            log("has not come to a clean stop in time: the next start recovers")
+            log(.warning, "has not come to a clean stop in time: the next start recovers")
             leaveUnclean()
         }
         if let until = drainUntil, until <= moment.now { loop.stop() }
@@ -142,13 +142,15 @@ struct ServerNodes: ~Copyable, NodeSet {
             hasFault = true
         case .network(let body):
             body(&node.lnet, moment.now)
+        case .inspect(let body):
+            body(node, moment.now)
         case .storeFailed(let error):
             end(.failure(.store(error)))
         case .stop(let start):
             stopRequestedAt = moment.now
             if node.phase == .recovering {
                 // There is no clean stop before the clients are back: the next start recovers too.
-                log("stops while it recovers: the next start takes that up again")
+                log(.notice, "stops while it recovers: the next start takes that up again")
                 return leaveUnclean()
             }
             stopBy = moment.now + .milliseconds(UInt64(start.deadlineMs) * 2) + .seconds(10)
@@ -181,12 +183,15 @@ struct ServerNodes: ~Copyable, NodeSet {
                 submitWaiting()
             case .serving(let instance, let start):
                 options.onServing(instance, start)
-                log("serves \(node.configuration.targetName) at \(node.lnet.nid): \(start.line)")
+                log(
+                    .notice,
+                    "serves \(node.configuration.targetName) at \(node.lnet.nid): \(start.line)",
+                    [("event", "serving"), ("instance", "\(instance)")])
             case .stop:
                 finish(moment)
                 return
             case .log(let line):
-                log(line.line)
+                options.log(ServerLine(line))
             case .upgrade(let event, let at):
                 options.onUpgradeStamp?(event, at, Host.monotonicNow)
             }
@@ -231,5 +236,9 @@ struct ServerNodes: ~Copyable, NodeSet {
         if drainUntil != nil, isFlushed { loop.stop() }
     }
 
-    private func log(_ line: String) { options.log(line) }
+    private func log(
+        _ level: ServerLine.Level, _ text: String, _ fields: [(name: String, value: String)] = []
+    ) {
+        options.log(ServerLine(level, text, fields))
+    }
 }

@@ -38,7 +38,7 @@ public final class ServerProcess: @unchecked Sendable {
         /// What `stop()` gives clients: after this long a silent one is left behind.
         public var stopDeadlineMs: UInt32 = 2_000
         /// Lines for an operator. Called on the loop's thread.
-        public var log: @Sendable (String) -> Void = { _ in }
+        public var log: @Sendable (ServerLine) -> Void = { _ in }
         /// Called on the loop's thread with the stamps of an upgrade: when the turn that brought it
         /// about began, and what the time is now that the turn's work is done. Setting it makes the
         /// node tell them.
@@ -106,7 +106,9 @@ public final class ServerProcess: @unchecked Sendable {
         }
         mail = Mailbox(for: loop)
         options.claim.onLost = { [mail, log = options.log] holder in
-            log("\(holder) has taken the store: this server writes no more and ends")
+            log(
+                ServerLine(
+                    .error, "\(holder) has taken the store: this server writes no more and ends"))
             mail.post(.abandon)
         }
         self.options = options
@@ -218,6 +220,14 @@ public final class ServerProcess: @unchecked Sendable {
         return NetworkAccess(desk: desk) { body in mail.post(.network(body)) }
     }
 
+    /// Runs `body` on the loop's thread with the node, to look at it: be quick, and keep no copy.
+    ///
+    /// - Returns: false where the loop has ended; `body` is not called then.
+    @discardableResult
+    public func inspect(_ body: @escaping @Sendable (ServerNode, _ now: Ticks) -> Void) -> Bool {
+        !isOver.isSet && mail.post(.inspect(body))
+    }
+
     /// Ends at once, as a crash would: what is not committed is lost, and no client is told.
     package func abandon() { mail.post(.abandon) }
 
@@ -305,6 +315,7 @@ enum ServerMail: Sendable {
     case abandon
     case breakConnections
     case network(@Sendable (inout LNetCore, Ticks) -> Void)
+    case inspect(@Sendable (ServerNode, _ now: Ticks) -> Void)
 }
 
 extension TargetKind {

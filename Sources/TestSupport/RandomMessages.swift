@@ -202,7 +202,7 @@ extension RandomMessages {
 
     /// Kinds of request that `request` knows: every case of `RequestBody` but the batch, which
     /// version 3 has alone.
-    public static let requestKindCount = 35
+    public static let requestKindCount = 36
 
     /// A random request of one kind. Data of writes stays within the message.
     public mutating func request(kind: Int) -> RequestBody {
@@ -332,6 +332,7 @@ extension RandomMessages {
             return .convert(.convert(cookie: word(), descriptor: lockDescriptor()))
         case 33: return .glimpseAST(callback())
         case 34: return .sync(pick(TargetKind.allCases))
+        case 35: return .targetShow(TargetShowRequest(firstClient: word32()))
         default: preconditionFailure("no request of kind \(kind)")
         }
     }
@@ -339,7 +340,7 @@ extension RandomMessages {
     // MARK: - Replies
 
     /// Kinds of reply that `reply` knows: every case of `ReplyBody` but the batch.
-    public static let replyKindCount = 18
+    public static let replyKindCount = 19
 
     /// A random reply of one kind, with an opcode that it answers.
     public mutating func reply(kind: Int) -> (opcode: Opcode, body: ReplyBody) {
@@ -428,8 +429,43 @@ extension RandomMessages {
                 policyResult1: 0, policyResult2: 0)
             return (.ldlmConvert, .converted(reply))
         case 17: return (.ldlmGlimpseAST, .valueBlock(valueBlock()))
+        case 18: return (.targetShow, .target(target()))
         default: preconditionFailure("no reply of kind \(kind)")
         }
+    }
+
+    private mutating func target() -> TargetShowReply {
+        let clients = (0..<random.below(6)).map { _ in
+            TargetShowReply.Client(
+                uuid: uuid(), nid: nid(), version: flag() ? .v1 : .v3,
+                standing: pick(TargetShowReply.Standing.allCases),
+                flags: flag() ? [.connected, .countedOut] : [.observer], admission: admission(),
+                lastXID: XID(rawValue: word()), requests: word32(), locks: word32(),
+                opens: word32(), replayed: word32(), replaysFailed: word32(), grant: word(),
+                silentNs: word())
+        }
+        var recovery = TargetShowReply.Recovery()
+        recovery.clients = word32()
+        recovery.absent = word32()
+        recovery.busy = word32()
+        recovery.done = word32()
+        recovery.queued = word32()
+        recovery.nextTransno = Transno(rawValue: word())
+        recovery.windowNs = word()
+        recovery.limitNs = word()
+        var locks = TargetShowReply.Locks()
+        locks.count = word()
+        locks.waiting = word()
+        locks.reserved = word()
+        locks.bytes = word()
+        return TargetShowReply(
+            targetName: uuid(), kind: pick(TargetKind.allCases), phase: pick(UpgradePhase.allCases),
+            stage: pick(TargetShowReply.Stage.allCases), epoch: epoch(), instance: word(),
+            versions: versions(), features: Features(rawValue: word()),
+            lastTransno: Transno(rawValue: word()), lastCommitted: Transno(rawValue: word()),
+            servedNs: word(), recovery: recovery, locks: locks, opens: word(),
+            counters: (0..<random.below(TargetCounter.allCases.count + 3)).map { _ in word() },
+            clients: clients, next: word32())
     }
 
     private mutating func status() -> UpgradeStatusReply {

@@ -100,7 +100,9 @@ enum House {
 
     /// What a shell serves operators with may be others' work; data paths and cores are our own.
     @Test func `third parties serve the command line and what answers operators`() throws {
-        let third: Set<String> = ["ArgumentParser", "Logging", "Yams", "Histogram", "Numerics"]
+        let third: Set<String> = [
+            "ArgumentParser", "Logging", "Yams", "Histogram", "Numerics", "FlyingFox",
+        ]
         for source in try House.sources("Sources")
         where !source.path.contains("/NodeRuntime/Control/") {
             for (module, _) in source.imports {

@@ -401,6 +401,7 @@ struct ServerHarness {
         case .disconnected(let export, let token):
             removeRows(export)
             server.reply(token, status: .ok, lnet: &serverLNet, now: now)
+        case .replayed, .losing: break
         case .evicted(let export, _, _):
             removeRows(export)
         case .connectRefused, .peerLost, .replayDone, .callbackReply, .recoveryStage,

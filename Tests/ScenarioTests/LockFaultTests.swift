@@ -74,6 +74,16 @@ import WireFormat
         #expect(cluster.lockCount(1) == before)
         let counters = cluster.simulator.server(cluster.servers[1])?.lockFaults
         #expect(counters == 0)
+        // Harmless, and seen by an operator all the same.
+        let asked = cluster.submit(
+            cluster.clients[0], .raw(target: 1, .targetShow(TargetShowRequest())))
+        guard case .success(.reply(.target(let account)))? = cluster.outcome(0, asked) else {
+            Issue.record("no account of the target")
+            return
+        }
+        #expect(account[.unknownLockCookies] == 5)
+        #expect(account[.foreignLockCookies] == 0)
+        #expect(account.clients.contains { !$0.flags.contains(.observer) })
     }
 
     @Test func `a size that cannot be read is no size of 0`() throws {

@@ -65,7 +65,7 @@ final class RuntimeCluster: @unchecked Sendable {
         options.configuration.lnet.reconnectMin = .milliseconds(20)
         options.configuration.lnet.reconnectMax = .milliseconds(200)
         let log = log
-        options.log = { line in log.withLock { $0.append("\(target): \(line)") } }
+        options.log = { line in log.withLock { $0.append("\(target): \(line.text)") } }
         configure(&options.configuration)
         return options
     }

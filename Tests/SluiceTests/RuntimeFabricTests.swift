@@ -64,7 +64,7 @@ private final class FabricCluster: @unchecked Sendable {
             options.stopDeadlineMs = 500
             options.storeOptions.mapBytes = 1 << 28
             let log = log
-            options.log = { line in log.withLock { $0.append(line) } }
+            options.log = { line in log.withLock { $0.append(line.text) } }
             let server = try ServerProcess(options)
             try server.start()
             servers.append(server)

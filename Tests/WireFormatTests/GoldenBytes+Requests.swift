@@ -1,6 +1,10 @@
 extension GoldenBytes {
     /// Requests by their names in `GoldenMessages`.
     static let requests: [String: GoldenBytes] = [
+        "target show": GoldenBytes(
+            both: """
+                02(7)d30bd00b(20)b8(3)08(11)6712000003000100870c(166)2301(6)
+                """),
         "convert": GoldenBytes(
             v1: """
                 02(7)d30bd00b(20)b8(3)68(11)671200000300040066(171)01(3)0d(7)33(8)04000002(19)04

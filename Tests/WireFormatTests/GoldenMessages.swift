@@ -268,6 +268,7 @@ enum GoldenMessages {
                     AuditReadRequest(afterClient: "client-1", afterXID: XID(rawValue: 0x80)))
             ),
             ("abort recovery", .abortRecovery),
+            ("target show", .targetShow(TargetShowRequest(firstClient: 0x123))),
         ]
     }
 
@@ -279,6 +280,26 @@ enum GoldenMessages {
         connected.connectData.instance = 6
         var quiet = connected
         quiet.notice = nil
+        var recovery = TargetShowReply.Recovery()
+        (recovery.clients, recovery.absent, recovery.busy, recovery.done) = (10, 1, 2, 7)
+        recovery.queued = 3
+        recovery.nextTransno = Transno(rawValue: 0x78)
+        (recovery.windowNs, recovery.limitNs) = (0x1111, 0x2222)
+        var locks = TargetShowReply.Locks()
+        (locks.count, locks.waiting, locks.reserved, locks.bytes) = (0x31, 0x32, 0x33, 0x34)
+        let target = TargetShowReply(
+            targetName: "sluice-MDT0000", kind: .mds, phase: .recovering, stage: .requestReplay,
+            epoch: epoch, instance: 5, versions: .v1 ... .v3, features: .supported,
+            lastTransno: Transno(rawValue: 0x79), lastCommitted: Transno(rawValue: 0x77),
+            servedNs: 0x4444, recovery: recovery, locks: locks, opens: 0x35,
+            counters: [0x51, 0x52, 0x53],
+            clients: [
+                .init(
+                    uuid: "client-1", nid: nid, version: .v3, standing: .requests,
+                    flags: [.connected, .fenced], admission: .waiting,
+                    lastXID: XID(rawValue: 0x80), requests: 1, locks: 2, opens: 3, replayed: 4,
+                    replaysFailed: 5, grant: 6, silentNs: 7)
+            ], next: 9)
         let status = UpgradeStatusReply(
             targetName: "sluice-MDT0000", phase: .gathering, epoch: epoch, instance: 5,
             versions: .v1 ... .v2, lastTransno: Transno(rawValue: 0x79),
@@ -366,6 +387,7 @@ enum GoldenMessages {
             ),
             ("upgrade started", .upgradeStart, .upgradeStarted(epoch)),
             ("upgrade status", .upgradeStatus, .upgradeStatus(status)),
+            ("target", .targetShow, .target(target)),
             (
                 "audit", .auditRead,
                 .audit(

@@ -18,7 +18,7 @@ import WireFormat
             }
         }
         #expect(GoldenBytes.requests.count == GoldenMessages.requests.count)
-        #expect(Set(GoldenMessages.requests.map(\.body.opcode)).count == 35)
+        #expect(Set(GoldenMessages.requests.map(\.body.opcode)).count == 36)
     }
 
     @Test func `replies are written and read as on the day of their release`() throws {

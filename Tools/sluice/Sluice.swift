@@ -52,7 +52,8 @@ struct Sluice: AsyncParsableCommand {
         version: "sluice 0.1.0",
         subcommands: [
             ServeCommand.self, FileSystemCommand.self, UpgradeCommand.self, NetCommand.self,
-            TargetCommand.self, BenchCommand.self, DemoCommand.self, StressCommand.self,
-            SimulateCommand.self, FabricCommand.self, DoctorCommand.self,
+            TargetCommand.self, ClientCommand.self, StoreCommand.self, BenchCommand.self,
+            DemoCommand.self, StressCommand.self, SimulateCommand.self, FabricCommand.self,
+            DoctorCommand.self,
         ])
 }

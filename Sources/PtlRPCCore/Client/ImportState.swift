@@ -78,6 +78,12 @@ public struct ImportSummary: Sendable {
     /// The target's instance that the import is, or was last, connected to; 0 for none.
     public var instance: UInt64
     public var nid: NID
+    /// Everywhere that the target may be, failover partners among them.
+    public var nids: [NID]
+    /// Attempts that failed in a row; 0 while connected.
+    public var failures: Int
+    /// How many connections were made, this one included.
+    public var connectionCount: UInt32
     /// The highest XID given to a request of this import.
     public var highestXID: XID
     public var highestTransno: Transno

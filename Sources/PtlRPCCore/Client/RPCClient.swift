@@ -105,6 +105,8 @@ public struct RPCClient: Sendable {
         return ImportSummary(
             targetName: subject.targetName, state: subject.state, version: subject.version,
             features: subject.features, instance: subject.instance, nid: subject.nid,
+            nids: subject.endpoints.map(\.nid), failures: subject.failures,
+            connectionCount: subject.connectionCount,
             highestXID: subject.highestXID, highestTransno: subject.highestTransno,
             lastCommitted: subject.lastCommitted, updatesInFlight: subject.updateCount,
             sentCount: subject.sent.count, savedCount: subject.savedCount,

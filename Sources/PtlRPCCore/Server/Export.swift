@@ -17,6 +17,17 @@ struct Export: Sendable {
         case locks
         /// Has sent its final ping.
         case done
+
+        var standing: TargetShowReply.Standing {
+            switch self {
+            case .none: .full
+            case .absent: .absent
+            case .opens: .opens
+            case .requests: .requests
+            case .locks: .locks
+            case .done: .done
+            }
+        }
     }
 
     var uuid: String
@@ -56,8 +67,8 @@ struct Export: Sendable {
     var replayed: [ReplySlot] = []
     /// When it last sent a request.
     var lastHeard = Ticks.zero
-    /// Replays of this recovery that failed.
-    var failedReplayCount: UInt32 = 0
+    /// What its replays of this recovery came to.
+    var account = ReplayAccount()
     var pendingConnect: SlotHandle?
     var finalPing: SlotHandle?
     var trailer: ReplyTrailer?

@@ -1,3 +1,4 @@
+public import Primitives
 public import WireFormat
 
 /// One client as its server sees it; for status and for the owner's decisions.
@@ -17,4 +18,10 @@ public struct ExportSummary: Equatable, Sendable {
     /// Known from its record, and not seen in this instance.
     public var isAbsent: Bool
     public var requestCount: Int
+    /// Where it stands in a recovery.
+    public var standing: TargetShowReply.Standing
+    /// What its part of the recovery has come to so far.
+    public var replay: ReplayAccount
+    /// When its last request came; zero where none has in this instance.
+    public var lastHeard: Ticks
 }

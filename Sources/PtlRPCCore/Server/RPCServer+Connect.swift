@@ -148,6 +148,7 @@ extension RPCServer {
         if exports[index].recovery == .absent {
             setRecovery(.opens, of: index)
             exports[index].lastHeard = now
+            exports[index].account.since = now
             // What it takes this target to serve is what its clients wait for before they come.
             recovery.serviceEstimate = max(
                 recovery.serviceEstimate, .seconds(UInt64(header.serviceSeconds)))

@@ -85,6 +85,7 @@ extension RPCServer {
         }
         if case .openReplay? = request.body {
             exports[index].lastHeard = now
+            exports[index].account.opens &+= 1
             enqueue(request, .executing)
             return
         }
@@ -99,6 +100,7 @@ extension RPCServer {
             case .opens, .requests: setRecovery(.locks, of: index)
             case .none, .absent, .locks, .done: break
             }
+            exports[index].account.locks &+= 1
             let isTime = stage == .lockReplay
             if let slot = enqueue(request, isTime ? .executing : .queued), !isTime {
                 recovery.locks.append(slot)
@@ -107,7 +109,8 @@ extension RPCServer {
             return
         }
         switch request.body {
-        case .disconnect, .upgradeStatus, .upgradeStart, .auditRead, .abortRecovery:
+        case .disconnect, .upgradeStatus, .upgradeStart, .auditRead, .abortRecovery,
+            .targetShow:
             enqueue(request, .executing)
         default:
             // New work waits at the client until everything old is back.
@@ -130,13 +133,16 @@ extension RPCServer {
         let index = request.export
         exports[index].lastHeard = now
         if let earlier = exports[index].finalPing { remove(earlier) }
-        if exports[index].failedReplayCount > 0 {
+        if exports[index].account.failed > 0 {
             // What it believes is no longer so: it begins anew. Only now, since what did not depend
             // on the lost updates has been replayed.
             send(.notConnected, .empty, .zero, nil, request, type: .error, lnet: &lnet)
-            evict(index, .replayFailed(count: exports[index].failedReplayCount))
+            evict(index, .replayFailed(count: exports[index].account.failed))
             advanceRecovery(lnet: &lnet)
             return
+        }
+        if exports[index].recovery != .done, let summary = summary(of: index) {
+            events.append(.replayed(summary))
         }
         exports[index].finalPing = enqueue(request, .queued)
         setRecovery(.done, of: index)
@@ -150,6 +156,7 @@ extension RPCServer {
         let slot = exports[index].slots[Int(request.tag) - 1]
         if slot.state == .finished, slot.xid == request.xid {
             counters.replayedFromRecord += 1
+            exports[index].account.fromRecord &+= 1
             sendSaved(slot, request, lnet: &lnet)
             noteShown(index, request.transno)
             noteReplaying(index, lnet: &lnet)
@@ -157,12 +164,14 @@ extension RPCServer {
         }
         if let earlier = exports[index].replayed.last(where: { $0.xid == request.xid }) {
             counters.replayedFromRecord += 1
+            exports[index].account.fromRecord &+= 1
             sendSaved(earlier, request, lnet: &lnet)
             return
         }
         if request.transno <= recovery.recoveredTransno {
             // On disk, and its slot used again since: the client has had the answer.
             counters.replayedFromRecord += 1
+            exports[index].account.fromRecord &+= 1
             send(.ok, .empty, request.transno, nil, request, lnet: &lnet)
             noteShown(index, request.transno)
             noteReplaying(index, lnet: &lnet)
@@ -339,6 +348,7 @@ extension RPCServer {
             exports[index].slots[Int(request.tag) - 1] = ReplySlot(
                 state: .inProgress, xid: request.xid)
             counters.replayed += 1
+            exports[index].account.noteExecuted(request.transno)
             execute(first.slot)
         }
     }

@@ -112,7 +112,7 @@ extension RPCServer {
             if status.isError {
                 // It was done once and cannot be done again: what it stood on is gone.
                 counters.replaysFailed += 1
-                exports[index].failedReplayCount += 1
+                exports[index].account.failed &+= 1
             }
             // Only its latest few can still be asked for; each tag's last is in its slot anyway.
             if exports[index].replayed.count >= 64 { exports[index].replayed.removeFirst(32) }
@@ -194,6 +194,7 @@ extension RPCServer {
         _ request: PendingRequest, type: MessageType = .reply,
         preVersions: PreVersions = PreVersions(), lnet: inout LNetCore
     ) {
+        statistics.note(request.opcode, status, now - request.arrivedAt)
         if let batch = request.batch {
             answerPart(
                 batch, BatchAnswer(opcode: request.opcode, status: status, body: body), trailer,

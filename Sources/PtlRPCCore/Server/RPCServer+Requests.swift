@@ -22,6 +22,11 @@ extension RPCServer {
             errorTakesEarly = takesEarly
             if status == .notConnected {
                 counters.notConnected += 1
+                if let index = exports.index(handle: header.handle),
+                    exports.nids[Int(index)] != put.initiator.nid.rawValue
+                {
+                    counters.foreignHandles += 1
+                }
             } else {
                 counters.malformed += 1
             }
@@ -237,6 +242,9 @@ extension RPCServer {
                 return
             }
             counters.violations += 1
+            counters.unexpectedReplays += 1
+            // What it believes is not so. It is told at once, and begins anew.
+            send(.notConnected, .empty, .zero, nil, request, type: .error, lnet: &lnet)
             evict(index, .unexpectedReplay)
             return
         }

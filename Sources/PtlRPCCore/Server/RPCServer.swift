@@ -20,6 +20,7 @@ public struct RPCServer: Sendable {
     public let configuration: RPCServerConfiguration
     public var events = Outbox<RPCServerEvent>()
     public internal(set) var counters = RPCServerCounters()
+    public internal(set) var statistics = RequestStatistics()
     public internal(set) var stage = RecoveryStage.standby
     /// Goes out with every reply: the highest transno that is known to be on disk.
     public var lastCommitted = Transno.zero
@@ -261,7 +262,8 @@ public struct RPCServer: Sendable {
             features: found.features, lastXID: found.lastXID, isConnected: found.peer != nil,
             isObserver: found.isObserver, isFenced: found.isFenced,
             isRecovering: found.recovery != .none, isAbsent: found.isAbsent,
-            requestCount: found.requests.count)
+            requestCount: found.requests.count, standing: found.recovery.standing,
+            replay: found.account, lastHeard: found.lastHeard)
     }
 
     /// All exports in the order of their indices.
@@ -311,6 +313,7 @@ public struct RPCServer: Sendable {
         let uuid = exports[index].uuid
         let isObserver = exports[index].isObserver
         if isRecovering, !isObserver { recovery.evicted.append(index) }
+        if !isObserver, let summary = summary(of: index) { events.append(.losing(summary)) }
         forget(index)
         guard !isObserver else { return }
         counters.evictions += 1

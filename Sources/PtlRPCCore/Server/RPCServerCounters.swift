@@ -6,8 +6,10 @@ public struct RPCServerCounters: Equatable, Sendable {
     public internal(set) var connectsRefused: UInt64 = 0
     /// Bytes that do not parse.
     public internal(set) var malformed: UInt64 = 0
-    /// Handles that nobody has.
+    /// Handles that nobody has, and those of others.
     public internal(set) var notConnected: UInt64 = 0
+    /// Of those, handles that another client has.
+    public internal(set) var foreignHandles: UInt64 = 0
     /// Of an older connection, or answered already as the client itself said.
     public internal(set) var obsolete: UInt64 = 0
     /// The same request is being executed.
@@ -22,6 +24,8 @@ public struct RPCServerCounters: Equatable, Sendable {
     public internal(set) var refused: UInt64 = 0
     /// Replays outside any recovery, tags used twice, and the like.
     public internal(set) var violations: UInt64 = 0
+    /// Of those, replays for an export that is not in recovery.
+    public internal(set) var unexpectedReplays: UInt64 = 0
     public internal(set) var evictions: UInt64 = 0
     public internal(set) var bulkFetched: UInt64 = 0
     public internal(set) var bulkSent: UInt64 = 0

@@ -24,6 +24,10 @@ public enum RPCServerEvent: Equatable, Sendable {
     case recoveryStage(RecoveryStage)
     /// Everybody is served from now on; the clients that were lost during the recovery.
     case recoveryFinished(evicted: [UInt32])
+    /// A client has told all that it had: what that came to.
+    case replayed(ExportSummary)
+    /// What an export had under way that is taken away now: `evicted` follows at once.
+    case losing(ExportSummary)
     /// The export is gone; its rows are to be removed. Its tokens are stale.
     case evicted(export: UInt32, clientUUID: String, reason: EvictionReason)
 }
@@ -87,6 +91,43 @@ public enum EvictionReason: Equatable, Sendable {
     case silent(seconds: UInt64)
     /// The owner's decision.
     case owner(String)
+}
+
+extension EvictionReason: CustomStringConvertible {
+    /// As it follows "because": what an operator reads.
+    public var description: String {
+        switch self {
+        case .clientRestarted: "a new client with its name has connected"
+        case .recoveryWindow(let stage):
+            "it was silent for the whole recovery window, at stage \(stage.name)"
+        case .unexpectedReplay: "it sent a replay although nothing of it is in recovery"
+        case .replayFailed(let count):
+            "\(count) of its updates stood on what was lost with another client"
+        case .recoveryLimit(let stage):
+            "it was not done when the recovery's hard limit passed, at stage \(stage.name)"
+        case .recoveryAborted: "it was not done when the recovery was ended by order"
+        case .silent(let seconds): "it said nothing for \(seconds) s while others did"
+        case .owner(let reason): reason
+        }
+    }
+}
+
+extension RecoveryStage {
+    /// As an operator reads it.
+    public var name: String { shown.name }
+
+    /// As it travels.
+    public var shown: TargetShowReply.Stage {
+        switch self {
+        case .standby: .standby
+        case .connecting: .connecting
+        case .openReplay: .openReplay
+        case .requestReplay: .requestReplay
+        case .lockReplay: .lockReplay
+        case .serving: .serving
+        case .stopped: .stopped
+        }
+    }
 }
 
 /// Why a connect was refused.

@@ -241,7 +241,7 @@ extension Simulation {
                         dismissStandby(place)
                     }
                 }
-            case .evicted(let uuid, let reason):
+            case .evicted(let uuid, let reason, _):
                 evicted(uuid, by: place, reason)
             // What else operators may read is in the timeline.
             default: break

@@ -23,6 +23,8 @@ public enum ReplyBody: Equatable, Sendable {
     case changed(ChangedReply)
     case written(WriteReply)
     case statfs(StatfsReply)
+    /// Kept aside: it is long and rare, and every answer has the size of the longest.
+    indirect case target(TargetShowReply)
 
     var bufferCount: Int {
         switch self {
@@ -96,6 +98,7 @@ public enum ReplyBody: Equatable, Sendable {
         case .changed(let body): body.encode(into: &writer, version)
         case .written(let body): body.encode(into: &writer)
         case .statfs(let body): body.encode(into: &writer)
+        case .target(let body): body.encode(into: &writer)
         case .empty, .connect, .enqueue, .read, .batch:
             preconditionFailure("a message with buffers of its own is not flat")
         }
@@ -186,6 +189,9 @@ public enum ReplyBody: Equatable, Sendable {
         case .ostStatfs, .mdsStatfs:
             var reader = try message.reader(1, in: bytes)
             self = .statfs(try StatfsReply(from: &reader))
+        case .targetShow:
+            var reader = try message.reader(1, in: bytes)
+            self = .target(try TargetShowReply(from: &reader))
         default:
             self = .empty
         }

@@ -38,6 +38,8 @@ public enum RequestBody: Equatable, Sendable {
     case auditRead(AuditReadRequest)
     /// Ends a recovery: who has not finished his part is evicted.
     case abortRecovery
+    /// How is the target, and who are its clients?
+    case targetShow(TargetShowRequest)
     /// Several requests that read, or tell what the client holds; version 3 and later.
     case batch([RequestBody])
     case locate(LocateRequest)
@@ -79,6 +81,7 @@ public enum RequestBody: Equatable, Sendable {
         case .upgradeStatus: .upgradeStatus
         case .auditRead: .auditRead
         case .abortRecovery: .abortRecovery
+        case .targetShow: .targetShow
         case .batch: .batch
         case .locate: .locate
         case .link: .link
@@ -97,7 +100,7 @@ public enum RequestBody: Equatable, Sendable {
             .completionAST, .glimpseAST,
             .getattr, .lookup, .openReplay, .readdir, .objectRead, .objectGetattr,
             .upgradeProgress, .targetUp, .upgradeStart, .upgradeStatus, .auditRead, .abortRecovery,
-            .batch, .locate, .statfs, .sync:
+            .targetShow, .batch, .locate, .statfs, .sync:
             false
         }
     }
@@ -108,7 +111,7 @@ public enum RequestBody: Equatable, Sendable {
         case .connect, .disconnect, .ping, .enqueue, .cancel, .convert, .blockingAST,
             .completionAST, .glimpseAST,
             .openReplay, .close, .objectWrite, .upgradeProgress, .targetUp, .upgradeStart,
-            .upgradeStatus, .auditRead, .abortRecovery:
+            .upgradeStatus, .auditRead, .abortRecovery, .targetShow:
             true
         case .getattr, .lookup, .setattr, .mkdir, .open, .unlink, .rename, .readdir,
             .objectCreate, .objectDestroy, .objectRead, .objectPunch, .objectGetattr, .batch,
@@ -236,6 +239,7 @@ public enum RequestBody: Equatable, Sendable {
         case .targetUp(let body): body.encode(into: &writer)
         case .upgradeStart(let body): body.encode(into: &writer)
         case .auditRead(let body): body.encode(into: &writer)
+        case .targetShow(let body): body.encode(into: &writer)
         case .locate(let body): body.encode(into: &writer, version)
         case .link(let body): body.encode(into: &writer, version)
         case .connect, .disconnect, .ping, .enqueue, .cancel, .convert, .blockingAST,
@@ -359,6 +363,7 @@ public enum RequestBody: Equatable, Sendable {
         case .targetUp: self = .targetUp(try TargetUp(from: &reader))
         case .upgradeStart: self = .upgradeStart(try UpgradeStart(from: &reader))
         case .auditRead: self = .auditRead(try AuditReadRequest(from: &reader))
+        case .targetShow: self = .targetShow(try TargetShowRequest(from: &reader))
         case .locate: self = .locate(try LocateRequest(from: &reader, version))
         case .link: self = .link(try LinkRequest(from: &reader, version))
         default: throw .badValue(field: "pb_opc", value: UInt64(opcode.rawValue))

@@ -50,6 +50,7 @@ public struct Opcode: RawRepresentable, Hashable, Sendable, BitwiseCopyable {
     public static let upgradeStatus = Opcode(rawValue: 3204)
     public static let auditRead = Opcode(rawValue: 3205)
     public static let abortRecovery = Opcode(rawValue: 3206)
+    public static let targetShow = Opcode(rawValue: 3207)
 
     /// Several requests in one message; version 3 and later.
     public static let batch = Opcode(rawValue: 3301)
@@ -103,6 +104,7 @@ public struct Opcode: RawRepresentable, Hashable, Sendable, BitwiseCopyable {
         case .upgradeStatus: "upgrade status"
         case .auditRead: "audit read"
         case .abortRecovery: "abort recovery"
+        case .targetShow: "target show"
         case .batch: "batch"
         default: "opcode \(rawValue)"
         }

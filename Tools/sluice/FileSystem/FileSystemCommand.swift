@@ -1,5 +1,6 @@
 import ArgumentParser
 import ClientCore
+import Foundation
 import NodeRuntime
 import SluiceClient
 import WireFormat
@@ -11,7 +12,8 @@ struct FileSystemCommand: AsyncParsableCommand {
         abstract: "Use the files of a running cluster.",
         discussion: """
             Paths are absolute in the cluster, such as /a/b. While a server is being upgraded these \
-            commands wait for it.
+            commands wait for it; where SLUICE_CLIENT_CONTROL names a path, the command listens there \
+            for `sluice client show --control` meanwhile.
             """,
         subcommands: [
             ListCommand.self, MakeDirectoryCommand.self, PutCommand.self, GetCommand.self,
@@ -41,6 +43,8 @@ extension ClusterOptions {
         } catch {
             throw Failure("cannot mount \(file.path): \(error)")
         }
+        let operators = try Self.answerOperators(for: system)
+        defer { operators?.stop() }
         do {
             let result = try await body(system)
             await system.unmount()
@@ -51,6 +55,22 @@ extension ClusterOptions {
         } catch {
             await system.unmount()
             throw error
+        }
+    }
+}
+
+extension ClusterOptions {
+    /// Lets this client be asked while it runs, where SLUICE_CLIENT_CONTROL names a path for it.
+    private static func answerOperators(for system: FileSystem) throws -> ControlServer? {
+        let path = ProcessInfo.processInfo.environment["SLUICE_CLIENT_CONTROL"] ?? ""
+        guard !path.isEmpty else { return nil }
+        var router = ControlRouter()
+        router.addClients(system.node.fleet)
+        router.addNetwork(system.node.fleet.network(of: system.node.index))
+        do {
+            return try ControlServer(path: path, router)
+        } catch {
+            throw Failure("\(error)")
         }
     }
 }

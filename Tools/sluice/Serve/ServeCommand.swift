@@ -123,6 +123,15 @@ struct ServeCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Do without a feature: upgrade.", valueName: "feature"))
     var without: [FeatureName] = []
 
+    @Option(
+        help: ArgumentHelp(
+            "Serve metrics for Prometheus at http://ADDR:PORT/metrics; [ADDR]:PORT for IPv6.",
+            valueName: "addr:port"))
+    var metrics: MetricsAddress?
+
+    @Option(help: "Log lines of this level and above: debug, info, notice, warning or error.")
+    var logLevel = LogLevel.info
+
     @Flag(help: "Keep a row per update, in its transaction, for checks.")
     var audit = false
 
@@ -164,6 +173,21 @@ struct ServeCommand: ParsableCommand {
         }
     }
 
+    /// As swift-log names them.
+    enum LogLevel: String, ExpressibleByArgument, CaseIterable {
+        case debug, info, notice, warning, error
+
+        var level: Logger.Level {
+            switch self {
+            case .debug: .debug
+            case .info: .info
+            case .notice: .notice
+            case .warning: .warning
+            case .error: .error
+            }
+        }
+    }
+
     enum FeatureName: String, ExpressibleByArgument, CaseIterable { case upgrade }
 
     func run() throws {
@@ -181,6 +205,10 @@ struct ServeCommand: ParsableCommand {
         try SignalWatch.start { signal in
             log.notice("\(signal == .terminate ? "SIGTERM" : "SIGINT"): stopping")
             server.stop()
+        }
+        if let metrics {
+            try MetricsServer.start(at: metrics, for: server) { log.error("\($0)") }
+            log.notice("metrics at http://\(metrics.text)/metrics")
         }
         if standby {
             let names = decision.nids.map(\.description).joined(separator: ",")
@@ -271,7 +299,7 @@ struct ServeCommand: ParsableCommand {
                 command: fence, target: target, store: store, host: options.claim.host, log: log)
             options.claim.fence = { fence($0) }
         }
-        options.log = { log.info("\($0)") }
+        options.log = { $0.write(to: log) }
         if let stamps {
             let keeper = StampKeeper(path: stamps)
             options.onUpgradeStamp = { keeper.take($0, at: $1, now: $2) }
@@ -288,7 +316,9 @@ struct ServeCommand: ParsableCommand {
     }
 
     private func makeLog() -> Logger {
-        Logger(label: target) { StreamLogHandler.standardError(label: $0) }
+        var log = Logger(label: target) { StreamLogHandler.standardError(label: $0) }
+        log.logLevel = logLevel.level
+        return log
     }
 
     /// A server that a demo started ends with the demo, however that ends.
@@ -324,5 +354,23 @@ extension ServerStart {
         case .clean: "clean"
         case .recovering: "recovering"
         }
+    }
+}
+
+extension ServerLine {
+    /// The sentence, and what it is about as metadata.
+    func write(to log: Logger) {
+        let level: Logger.Level =
+            switch self.level {
+            case .debug: .debug
+            case .info: .info
+            case .notice: .notice
+            case .warning: .warning
+            case .error: .error
+            }
+        guard level >= log.logLevel else { return }
+        var metadata = Logger.Metadata()
+        for field in fields where !field.value.isEmpty { metadata[field.name] = "\(field.value)" }
+        log.log(level: level, "\(text)", metadata: metadata)
     }
 }

@@ -4,5 +4,5 @@ import ArgumentParser
 struct TargetCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "target", abstract: "Ask running targets how they are.",
-        subcommands: [TargetAbortRecoveryCommand.self])
+        subcommands: [TargetShowCommand.self, TargetAbortRecoveryCommand.self])
 }
