@@ -95,7 +95,6 @@ extension ClientCore {
         targets[target].flushEpoch = nil
         targets[target].flushPolicy = nil
         stamp(target, .receiptGiven, now: now)
-        defer { connectBeforehand(target, lnet: &lnet, now: now) }
         if let ast, let token = pendingASTs.remove(SlotHandle(rawValue: ast)) {
             rpc.answer(token, status: .ok, body: .receipt(receipt), lnet: &lnet, now: now)
             return
@@ -111,17 +110,6 @@ extension ClientCore {
         call(
             target, .enqueue(EnqueueRequest(request: request, receipt: receipt)),
             for: .receipt(target: target, epoch), lnet: &lnet, now: now)
-    }
-
-    /// Where the notice says that the target comes back, a connect can wait already: its answer is
-    /// the news that the next instance serves, and no connection has to be made then.
-    private mutating func connectBeforehand(
-        _ target: Int, lnet: inout LNetCore, now: Ticks
-    ) {
-        guard let next = targets[target].upgrade.notice?.next, next.rawValue != 0,
-            configuration.targets[target].nids.contains(next), next != rpc.summary(target).nid
-        else { return }
-        rpc.preconnect(target, to: next, lnet: &lnet, now: now)
     }
 
     /// No operation that passed this target's gate runs, no request is in flight, and every lock

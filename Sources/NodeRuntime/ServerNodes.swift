@@ -175,7 +175,8 @@ struct ServerNodes: ~Copyable, NodeSet {
     mutating func step(_ index: Int, _ moment: Moment, _ dirty: inout DirtyNodes) {
         // Done: nothing that still comes in is for this instance.
         guard drainUntil == nil else { return }
-        node.step(now: moment.now, wall: moment.wall)
+        // Read again: what a turn received took its time, and receipts are stamped with this.
+        node.step(now: Host.monotonicNow, wall: moment.wall)
         while let action = node.actions.popFirst() {
             switch action {
             case .commit(let group):

@@ -53,7 +53,7 @@ struct Sluice: AsyncParsableCommand {
         subcommands: [
             ServeCommand.self, FileSystemCommand.self, UpgradeCommand.self, NetCommand.self,
             TargetCommand.self, ClientCommand.self, StoreCommand.self, BenchCommand.self,
-            DemoCommand.self, StressCommand.self, SimulateCommand.self, FabricCommand.self,
-            DoctorCommand.self,
+            ReportCommand.self, DemoCommand.self, StressCommand.self, SimulateCommand.self,
+            FabricCommand.self, DoctorCommand.self,
         ])
 }

@@ -7,7 +7,8 @@ struct BenchCommand: AsyncParsableCommand {
         abstract: "Measure parts of the stack against what they stand on, side by side.",
         subcommands: [
             NetBenchCommand.self, RPCBenchCommand.self, NotifyBenchCommand.self,
-            PeersBenchCommand.self, LockBenchCommand.self, StoreBenchCommand.self,
+            PauseBenchCommand.self, PeersBenchCommand.self, CompareCommand.self,
+            LockBenchCommand.self, StoreBenchCommand.self,
             RecoveryBenchCommand.self,
             NetPeerCommand.self, FanOutClientsCommand.self, SlowClientsCommand.self,
         ])

@@ -14,10 +14,10 @@ final class Demo {
     private let scheme: DemoScheme
     private var report: DemoReport
     /// t0 of each upgrade.
-    private var orderedAt: [Ticks] = []
+    private(set) var orderedAt: [Ticks] = []
 
-    private var cluster: DemoCluster { loaded.cluster }
-    private var driver: LoadDriver { loaded.driver }
+    var cluster: DemoCluster { loaded.cluster }
+    var driver: LoadDriver { loaded.driver }
     private var clientCount: Int { loaded.clientCount }
     private var now: Ticks { loaded.now }
 

@@ -83,6 +83,18 @@ struct DemoCommand: AsyncParsableCommand {
     var keep = false
 
     @OptionGroup var fabricOption: FabricOption
+    @Option(
+        name: .customLong("output"),
+        help: ArgumentHelp(
+            "Write the upgrades' stamps to a file for sluice report.", valueName: "file"))
+    var resultPath: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Write a page with every client's phases; needs plotly, as sluice report does.",
+            valueName: "file"))
+    var report: String?
+
     @OptionGroup var output: JSONOption
 
     @Option(
@@ -98,6 +110,9 @@ struct DemoCommand: AsyncParsableCommand {
             throw ValidationError("--seconds must be from 3 to 86400")
         }
         guard acceptPort >= 2 else { throw ValidationError("--accept-port must be above 1") }
+        for path in [resultPath, self.report].compactMap({ $0 }) {
+            try BenchOptions.refuseUnwritable(path)
+        }
     }
 
     @MainActor
@@ -106,6 +121,8 @@ struct DemoCommand: AsyncParsableCommand {
         let addresses = try DemoAddresses(
             fabricOption.fabric, targetCount: DemoCluster.targets.count, clientCount: clients)
         Output.note(addresses.line)
+        // Looked for before the demo, not after it.
+        let script = try self.report.map { _ in try PlotLibrary.script(at: nil) }
         let cluster = try DemoCluster(
             directory: directory, keeps: keep, acceptPort: acceptPort, fault: fault,
             addresses: addresses)
@@ -122,6 +139,10 @@ struct DemoCommand: AsyncParsableCommand {
             try Output.json(report)
         } else {
             Output.line(report.text)
+        }
+        if let resultPath { try demo.result.write(to: resultPath) }
+        if let path = self.report, let script {
+            try ReportPage([demo.result], script: script).write(to: path)
         }
         if keep || directory != nil { Output.note("stores and logs are in \(cluster.directory)") }
         guard report.faults.isEmpty else { throw ExitCode.failure }

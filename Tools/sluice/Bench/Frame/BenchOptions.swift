@@ -38,12 +38,14 @@ struct BenchOptions: ParsableArguments {
             throw ValidationError(
                 "--json and --csv exclude each other; --output writes JSON beside")
         }
-        if let output {
-            // To be known before minutes are spent, not after.
-            let folder = URL(filePath: output).deletingLastPathComponent().path
-            guard FileManager.default.isWritableFile(atPath: folder) else {
-                throw ValidationError("--output \(output): \(folder) cannot be written to")
-            }
+        if let output { try Self.refuseUnwritable(output) }
+    }
+
+    /// Says that a file cannot be written, before minutes are spent rather than after.
+    static func refuseUnwritable(_ path: String) throws {
+        let folder = URL(filePath: path).deletingLastPathComponent().path
+        guard FileManager.default.isWritableFile(atPath: folder) else {
+            throw ValidationError("\(path): \(folder) cannot be written to")
         }
     }
 

@@ -1,3 +1,4 @@
+import ArgumentParser
 import LNetCore
 import Primitives
 import WireFormat
@@ -38,7 +39,7 @@ enum NetBenchSize {
 }
 
 /// How a side waits for what comes next.
-enum NetBenchWait: String, CaseIterable, Sendable {
+enum NetBenchWait: String, CaseIterable, ExpressibleByArgument, Sendable {
     /// Asks again and again, without sleeping.
     case polling
     /// Sleeps in the kernel.

@@ -25,9 +25,10 @@ final class NotifyBench {
     struct Round {
         /// t3: every client's gate.
         var gates: Recorder
-        /// t4: every client's receipt at the target, as its loop's turn began that took it.
+        /// t4: every client's receipt at the target, when that began to take what a turn of its loop
+        /// had received: at most 256 receipts.
         var receipts: Recorder
-        /// t5: the last one, with the turn's work done.
+        /// t5: the last one.
         var lastReceiptNs: UInt64
         var committedNs: UInt64
         /// The last client is back at the next instance.
@@ -206,9 +207,9 @@ final class NotifyBench {
 /// What `sluice serve --stamps` wrote.
 struct TargetStamps {
     var accepted: Ticks?
-    /// As the turns began that took them.
+    /// As the target began to take what a turn of its loop had received.
     var receipts: [Ticks] = []
-    /// t5, with its turn's work done.
+    /// t5, at the same precision.
     var lastReceipt: Ticks?
     var committed: Ticks?
 
@@ -224,7 +225,7 @@ struct TargetStamps {
             switch words[0] {
             case "accepted": accepted = Ticks(nanoseconds: at)
             case "receipt": receipts.append(Ticks(nanoseconds: at))
-            case "prepared": lastReceipt = Ticks(nanoseconds: now)
+            case "prepared": lastReceipt = Ticks(nanoseconds: at)
             case "committed": committed = Ticks(nanoseconds: now)
             default: break
             }

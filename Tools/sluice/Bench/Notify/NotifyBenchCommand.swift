@@ -12,9 +12,10 @@ struct NotifyBenchCommand: AsyncParsableCommand {
             NID to its standby on the other and back in the next, while idle clients in one other \
             process hold their connections. Stamps are those of the upgrade path:
               notify-N-gates      t3-t0 per client: from the accepted order to its shut gate
-              notify-N-receipts   t4-t0 per client: to its receipt at the target, at the precision \
-            of the turns of the target's loop
-              notify-N-last       t5-t0: to the last receipt, with the turn's work done
+              notify-N-receipts   t4-t0 per client: to its receipt at the target
+              notify-N-last       t5-t0: to the last receipt. The target reads its clock once it has \
+            received what its sockets had, at most 256 receipts, before it deals with them: t4 and t5 \
+            are early by less than dealing with those takes
               bare-N, bare-N-last the same from a process that writes as many bytes to as many \
             sockets and reads as many from each, in the same rounds
 

@@ -47,8 +47,9 @@ enum NetPeers {
             all.append(
                 PeerSeries(
                     name: "fabric-msg-polling", unit: .us, parameters: parameters,
-                    remark: "endpoints of type msg of the tcp provider; its header is 16 bytes",
-                    against: "lnet-put-polling", bound: 1,
+                    remark: "endpoints of type msg of the tcp provider, with a header of 16 bytes; "
+                        + "it prints an average, and the averages are compared",
+                    against: "lnet-put-polling", statistic: "mean", bound: 1,
                     measure: {
                         let common = [
                             "-p", "tcp", "-e", "msg", "-S", "64", "-I", "20000", "-B", "\(port)",

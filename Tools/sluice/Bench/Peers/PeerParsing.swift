@@ -23,12 +23,11 @@ enum PeerParsing {
         return count / seconds
     }
 
-    /// `ucx_perftest`: the typical latency, in us, of the line that begins with "Final:".
+    /// `ucx_perftest -f`: the median latency, in us, after the number of iterations.
     static func ucx(_ text: String) throws -> Double {
-        let line = text.split(separator: "\n").last { $0.hasPrefix("Final:") }
-        let words = (line ?? "").split(separator: " ")
-        guard words.count >= 4, let value = Double(words[2]) else {
-            throw Failure("ucx_perftest printed no final line")
+        let words = (text.split(separator: "\n").last ?? "").split(separator: " ")
+        guard words.count >= 6, Int(words[0]) != nil, let value = Double(words[1]) else {
+            throw Failure("ucx_perftest printed no line of numbers")
         }
         return value
     }

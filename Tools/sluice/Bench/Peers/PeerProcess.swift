@@ -11,10 +11,11 @@ final class PeerProcess {
     /// - Parameter isBound: it ends when its standard input ends.
     init(
         _ name: String, _ path: String, _ arguments: [String], directory: String,
-        processor: Int? = nil
+        processor: Int? = nil, label: String? = nil
     ) throws {
         self.name = name
-        let mark = "\(directory)/\(name.replacing(" ", with: "-")).\(UInt32.random(in: 0...(.max)))"
+        let mark =
+            "\(directory)/\((label ?? name).replacing(" ", with: "-")).\(UInt32.random(in: 0...(.max)))"
         outputPath = mark + ".out"
         errorPath = mark + ".err"
         for path in [outputPath, errorPath] {

@@ -24,6 +24,9 @@ struct RPCBenchCommand: AsyncParsableCommand {
             "How many requests are under way: numbers with commas.", valueName: "n,…"))
     var concurrency = ClientCounts([1, 64])
 
+    @Option(help: "Only with both sides polling, or only with both sleeping.")
+    var wait: NetBenchWait?
+
     @Option(help: ArgumentHelp("LNet's accept_port for both sides.", valueName: "port"))
     var acceptPort: UInt16 = 10988
 
@@ -46,7 +49,9 @@ struct RPCBenchCommand: AsyncParsableCommand {
             duration: TickInterval(nanoseconds: UInt64(seconds * 1e9)), directory: directory.path)
         var plan: [(concurrency: Int, wait: NetBenchWait)] = []
         for count in concurrency.values {
-            for wait in NetBenchWait.allCases { plan.append((count, wait)) }
+            for wait in self.wait.map({ [$0] }) ?? NetBenchWait.allCases {
+                plan.append((count, wait))
+            }
         }
         var result = options.begin("rpc")
         let runs = try await options.interleave(plan.count, "rpc") { index in

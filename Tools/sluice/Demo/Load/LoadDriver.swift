@@ -171,7 +171,7 @@ final class LoadDriver: FleetDriver, @unchecked Sendable {
                 !traces[traces.count - 1].isAnnounced,
                 instance != traces[traces.count - 1].oldInstances[node]
             {
-                traces[traces.count - 1].back(node)
+                traces[traces.count - 1].back(node, at: now)
             }
         case .stamp(let target, let stamp, _, let at):
             self.stamp(node, target, stamp, at)
@@ -285,7 +285,7 @@ final class LoadDriver: FleetDriver, @unchecked Sendable {
             traces[last].firstWaited[node] = at
             waitingIn[node] = last
         case .committed: set(&traces[last].committed[node], at)
-        case .gateOpened: traces[last].back(node)
+        case .gateOpened: traces[last].back(node, at: at)
         case .firstUpdateAcknowledged: set(&traces[last].firstAcknowledged[node], at)
         case .disconnected, .reconnected: break
         }

@@ -16,6 +16,8 @@ struct Trace {
     var firstAcknowledged: [Ticks]
     /// Connected to the next instance, and through with its replays.
     var isBack: [Bool]
+    /// When it was.
+    var backAt: [Ticks]
     var backCount = 0
     /// The longest operation that was under way while the target was gone, for each client.
     var longestOperation: [TickInterval]
@@ -37,11 +39,13 @@ struct Trace {
         waitEnded = gateShut
         firstAcknowledged = gateShut
         isBack = Array(repeating: false, count: count)
+        backAt = gateShut
         longestOperation = Array(repeating: .zero, count: count)
     }
 
-    mutating func back(_ client: Int) {
+    mutating func back(_ client: Int, at now: Ticks) {
         guard !isBack[client] else { return }
+        backAt[client] = now
         isBack[client] = true
         backCount += 1
     }
