@@ -17,9 +17,9 @@ extension ClientCore {
             guard path.count <= LookupRequest.nameCountMax else {
                 return fail(handle, .nameTooLong)
             }
-            // What is held goes on through a shut gate (R8).
-            if answerFromCache(handle, at: at, path, now: now) { return }
+            // What is held goes on through a shut gate, unless the notice says otherwise (R8).
             mask = 1 << UInt64(metadataTarget)
+            if !readsWait(mask), answerFromCache(handle, at: at, path, now: now) { return }
         case .setattr, .mkdir, .open, .unlink, .rename, .link, .readdir:
             guard metadataTarget >= 0 else { return fail(handle, .noDevice) }
             mask = 1 << UInt64(metadataTarget)
@@ -56,7 +56,7 @@ extension ClientCore {
             operations.update(handle) { $0.stage = .data }
             return startFlush(handle, lnet: &lnet, now: now)
         }
-        if case .read(let file, let offset, let byteCount) = operation.request,
+        if case .read(let file, let offset, let byteCount) = operation.request, !readsWait(mask),
             let bytes = readFromCache(handle, offset: offset, byteCount: byteCount, now: now)
         {
             counters.readHits += 1
@@ -65,6 +65,18 @@ extension ClientCore {
                 file, offset: offset, byteCount: bytes.count, lnet: &lnet, now: now)
         }
         passGate(handle, lnet: &lnet, now: now)
+    }
+
+    /// A gate is shut by a notice that wants reads to wait too.
+    private func readsWait(_ mask: UInt64) -> Bool {
+        for index in targets.indices where mask >> UInt64(index) & 1 == 1 {
+            if targets[index].upgrade.notice?.readPolicy == .wait,
+                !targets[index].upgrade.isGateOpen
+            {
+                return true
+            }
+        }
+        return false
     }
 
     private func check(_ request: FileOperation, _ open: OpenFile) -> Status? {

@@ -52,6 +52,8 @@ extension ClientCore {
             targets[target].drainEpoch = nil
             targets[target].flushEpoch = nil
             targets[target].flushPolicy = nil
+            // It was given up, or is over: nothing comes up where a connect may be waiting.
+            rpc.forgetPreconnect(target)
             if targets[target].expectsGateOpening {
                 targets[target].expectsGateOpening = false
                 targets[target].expectsWait = false

@@ -206,28 +206,28 @@ public struct ClientCore {
         for index in targets.indices {
             ageLocks(index, now: now)
             noteUse(of: index)
-            guard let due = targets.span[index].upgrade.nextDeadline, due <= now else { continue }
+            guard targets.span[index].upgrade.due <= now else { continue }
             upgrade(index, .tick, lnet: &lnet, now: now)
         }
         pump(lnet: &lnet, now: now)
     }
 
-    public var nextDeadline: Ticks? {
-        var earliest: Ticks? = rpc.nextDeadline
-        func consider(_ deadline: Ticks?) {
-            guard let deadline else { return }
-            earliest = earliest.map { min($0, deadline) } ?? deadline
+    /// When `tick` is due next. It changes nothing: it is `mutating` so that a shell that asks after
+    /// every step asks in place, and copies no part of the client.
+    public mutating func dueNext() -> Ticks? {
+        var earliest = rpc.nextDeadline ?? .distantFuture
+        if let due = retries.nextDeadline { earliest = min(earliest, due) }
+        if let due = holding.nextDeadline { earliest = min(earliest, due) }
+        if let oldest = oldestDirty {
+            earliest = min(earliest, oldest + configuration.writebackDelay)
         }
-        consider(retries.nextDeadline)
-        consider(holding.nextDeadline)
-        consider(oldestDirty.map { $0 + configuration.writebackDelay })
-        // Through a span: an element of an array is read as a copy, and a target has many tables.
-        let span = targets.span
-        for index in span.indices {
-            consider(span[index].upgrade.nextDeadline)
-            if span[index].upgrade.isGateOpen { consider(span[index].locks.nextDeadline) }
+        for index in targets.indices {
+            earliest = min(earliest, targets[index].upgrade.due)
+            if targets[index].upgrade.isGateOpen, let due = targets[index].locks.dueNext() {
+                earliest = min(earliest, due)
+            }
         }
-        return earliest
+        return earliest == .distantFuture ? nil : earliest
     }
 
     /// Runs events, lock actions and operations until nothing is left to do now.

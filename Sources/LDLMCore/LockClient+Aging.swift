@@ -17,8 +17,9 @@ extension LockClient {
         }
     }
 
-    /// When `advance` may have something to do; nil without unused locks.
-    public var nextDeadline: Ticks? {
+    /// When `advance` may have something to do; nil without unused locks. It changes nothing: it is
+    /// `mutating` so that it is asked in place.
+    public mutating func dueNext() -> Ticks? {
         guard let oldest = oldestUnusedLock, let since = locks[oldest]?.unusedSince else {
             return nil
         }

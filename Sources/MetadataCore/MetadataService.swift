@@ -138,7 +138,8 @@ public struct MetadataService: Sendable {
                 .completionAST, .glimpseAST,
                 .objectCreate, .objectDestroy, .objectWrite, .objectRead, .objectPunch,
                 .objectGetattr, .upgradeProgress, .targetUp, .upgradeStart, .upgradeStatus,
-                .auditRead, .abortRecovery, .targetShow, .batch, .statfs, .sync:
+                .auditRead, .abortRecovery, .upgradeOrder, .upgradeReceipts, .targetShow,
+                .batch, .statfs, .sync:
                 return .failure(.notSupported)
             }
             return .reply(.ok, .empty)

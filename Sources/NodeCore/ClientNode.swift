@@ -59,8 +59,9 @@ public struct ClientNode {
     /// The next thing to tell, in order; nil when all was told.
     public mutating func nextEvent() -> ClientEvent? { core.events.popFirst() }
 
-    public var nextDeadline: Ticks? {
-        switch (lnet.nextDeadline, core.nextDeadline) {
+    /// When `step` is due next. In place: see `ClientCore.dueNext`.
+    public mutating func dueNext() -> Ticks? {
+        switch (lnet.nextDeadline, core.dueNext()) {
         case (let a?, let b?): min(a, b)
         case (let a, let b): a ?? b
         }

@@ -74,8 +74,13 @@ public enum ServerAction: Sendable {
     case commit(CommitGroup)
     /// The store is in use and clients are served.
     case serving(instance: UInt64, ServerStart)
+    /// Everything is on disk, and nothing will be read or written any more: close the store, so that
+    /// the next instance can take it while this one tells its clients. `stop` follows.
+    case releaseStore
     /// The upgrade has come to its end: close the store and end.
     case stop
+    /// End at once, as a crash would, by order: nothing more goes to the store.
+    case abandon
     case log(ServerLog)
     /// A stamp of an upgrade, where they are asked for: t0, t1, t4, t5, t6 and t8.
     case upgrade(UpgradeEvent, at: Ticks)

@@ -48,7 +48,7 @@ extension ServerNode {
             return
         }
         let isDue =
-            sites.fires(.commitAtOnce) || wantsCommit
+            sites.fires(.commitAtOnce) || wantsCommit || isHurried
             || current.openGroupBytes >= configuration.uncommittedBytesMax
             || (oldestUncommitted.map { $0 + configuration.commitInterval <= now } ?? true)
         guard isDue else { return }
@@ -70,13 +70,15 @@ extension ServerNode {
     public mutating func committed(_ group: UInt64, now: Ticks) {
         guard store != nil else { return }
         store!.committed(group)
-        if !afterGroup.isEmpty {
-            commitCount += 1
-            commitTimes.add(now - groupTakenAt)
-        }
+        if !afterGroup.isEmpty { commitCount += 1 }
         if diskRefusal != nil {
             diskRefusal = nil
             log(.commitsAgain)
+        }
+        if let taken = groupTakenAt {
+            lastCommitTime = now - taken
+            commitTimes.add(lastCommitTime)
+            groupTakenAt = nil
         }
         if let runGroup, runGroup <= group { isRunCommitted = true }
         rpc.lastCommitted = Transno(rawValue: store!.lastCommittedTransno)
@@ -110,7 +112,10 @@ extension ServerNode {
                 rpc.reply(
                     token, status: status, body: body, transno: transno,
                     preVersions: preVersions, lnet: &lnet, now: now)
-            case .connect(let token, let reply):
+            case .connect(let token, let export, var reply):
+                // What was true when it came may not be now: a notice that went out meanwhile has
+                // found no connection, and nobody would tell this client again.
+                setAdmission(of: export, in: &reply, now: now)
                 rpc.answerConnect(token, reply, lnet: &lnet, now: now)
             case .request(let request):
                 if rpc.isCurrent(request.token) { execute(request, now: now) }
@@ -118,6 +123,11 @@ extension ServerNode {
                 feed(.backlogCommitted, now: now)
             case .record(let transno):
                 feed(.recordCommitted(lastCommitted: transno), now: now)
+            case .withdrawal:
+                feed(.recordWithdrawn, now: now)
+            case .order(let token, let answer):
+                rpc.reply(
+                    token, status: .ok, body: .upgradeAnswer(answer), lnet: &lnet, now: now)
             }
         }
     }

@@ -120,7 +120,10 @@ extension ServerNode {
         guard let pending = pendingCallbacks.remove(SlotHandle(rawValue: cookie)) else { return }
         switch pending {
         case .notice(let epoch):
-            guard !status.isError else { return }
+            guard !status.isError else {
+                if noticesDue == nil { noticesDue = now + .milliseconds(200) }
+                return
+            }
             feed(.noticeDelivered(client: export, epoch), now: now)
             if case .receipt(let receipt) = body {
                 feed(.receipt(client: export, receipt), now: now)

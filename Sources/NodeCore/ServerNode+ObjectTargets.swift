@@ -1,10 +1,12 @@
 import PtlRPCCore
 import ClientCore
+import LDLMCore
 import LNetCore
 import MetadataCore
 import ObjectCore
 import Primitives
 import StorageCore
+import UpgradeCore
 import WireFormat
 
 /// A metadata server as a client of its object servers: objects ahead of need, and their end.
@@ -140,6 +142,26 @@ extension ServerNode {
         }
         service = .metadata(metadata)
         retryWaiting(now: now)
+    }
+
+    /// A create finds no object. From the announcement on it goes back to its client's gate: the
+    /// object server may be waiting in the same plan, and nobody prepares while a request is out.
+    mutating func waitForObjects(_ request: ServerRequest, now: Ticks) {
+        guard locks.isSuspended, !request.isReplay else {
+            waitingForObjects.append(request)
+            return
+        }
+        rpc.refuse(
+            request.token, .inProgress, trailer: upgrade.trailer(for: request.export),
+            lnet: &lnet, now: now)
+    }
+
+    mutating func refuseAllWaiting(now: Ticks) {
+        let waiting = waitingForObjects
+        waitingForObjects = []
+        for request in waiting where rpc.isCurrent(request.token) {
+            waitForObjects(request, now: now)
+        }
     }
 
     /// Creates that found no object try again.

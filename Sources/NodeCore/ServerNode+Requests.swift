@@ -23,8 +23,13 @@ extension ServerNode {
             removeClient(export, now: now)
             answerAfterCommit(token, .ok, .empty, .zero)
             wantsCommit = true
-        case .peerLost:
-            break
+        case .peerLost(let export):
+            // Who is gone after the point of no return has gone to the next instance, or will be
+            // told by it.
+            if upgrade.phase == .committed {
+                feed(.commitNoticeDelivered(client: export, upgrade.epoch), now: now)
+                drainUpgradeActions(now: now)
+            }
         case .callbackReply(let cookie, let export, let status, let body):
             callbackReply(cookie, export: export, status: status, body: body, now: now)
         case .replayDone(let export):
@@ -68,29 +73,36 @@ extension ServerNode {
             drainUpgradeActions(now: now)
         }
         guard var reply = rpc.connectReply(for: token) else { return }
-        let admission = upgrade.admission(for: export, now: now)
-        reply.admission = request.isObserver ? .none : admission.state
-        reply.epoch = admission.epoch
-        reply.notice = admission.notice
-        reply.admissionLock = admissionLock(of: export)?.rawValue ?? 0
+        setAdmission(of: export, in: &reply, now: now)
         addGrant(to: &reply, for: export, request)
-        reply.lastCommitted = Transno(rawValue: store?.lastCommittedTransno ?? 0)
-        if isNew, !request.isObserver, let record = rpc.clientRecord(of: export) {
+        reply.lastCommitted =
+            store.map { Transno(rawValue: $0.lastCommittedTransno) } ?? lastCommittedAtRelease
+        if isNew, !request.isObserver, store != nil, let record = rpc.clientRecord(of: export) {
             var transaction = Transaction()
             transaction.put(.clients, key: record.key, value: record.value)
             apply(&transaction, now: now)
-            afterOpenGroup.append(.connect(token, reply))
+            afterOpenGroup.append(.connect(token, export, reply))
             wantsCommit = true
         } else {
             rpc.answerConnect(token, reply, lnet: &lnet, now: now)
         }
     }
 
+    /// What a reply to a connect says of the admission lock, as it is at this moment. An observer has
+    /// none.
+    mutating func setAdmission(of export: UInt32, in reply: inout ConnectReply, now: Ticks) {
+        let admission = upgrade.admission(for: export, now: now)
+        reply.admission = admission.state
+        reply.epoch = admission.epoch
+        reply.notice = admission.notice.map { readable($0, by: export) }
+        reply.admissionLock = admissionLock(of: export)?.rawValue ?? 0
+    }
+
     /// The client is gone for good: its opens, locks and rows go with it.
     mutating func removeClient(_ export: UInt32, now: Ticks) {
-        guard let store else { return }
         feed(.clientGone(client: export), now: now)
         drainUpgradeActions(now: now)
+        guard let store else { return }
         dropParked(of: export, now: now)
         space.remove(export)
         locks.removeAll(owner(export), now: now)
@@ -112,7 +124,14 @@ extension ServerNode {
     // MARK: Executing
 
     mutating func execute(_ request: ServerRequest, now: Ticks) {
-        guard store != nil, !isStopped else { return }
+        guard !isStopped else { return }
+        if store == nil {
+            // The next instance has it; what this one can still tell is how it stands.
+            switch request.body {
+            case .upgradeStatus, .upgradeStart, .upgradeOrder, .upgradeReceipts: break
+            default: return
+            }
+        }
         prolongLocks(under: request, now: now)
         if request.body.isUpdate {
             return executeUpdate(request, now: now)
@@ -132,11 +151,13 @@ extension ServerNode {
             feed(.progress(client: request.export, epoch), now: now)
             reply(request, .ok, .empty, now: now)
         case .upgradeStart(let start):
-            pendingStart = request.token
-            feed(.start(start, isRecovering: isRecovering), now: now)
-            drainUpgradeActions(now: now)
+            takeOrder(request, start, wantsSentence: false, now: now)
+        case .upgradeOrder(let order):
+            takeOrder(request, order, wantsSentence: true, now: now)
+        case .upgradeReceipts(let after):
+            reply(request, .ok, .upgradeReceipts(receipts(after: after)), now: now)
         case .upgradeStatus:
-            reply(request, .ok, .upgradeStatus(statusReply()), now: now)
+            reply(request, .ok, .upgradeStatus(statusReply(now: now)), now: now)
         case .statfs:
             reply(request, .ok, .statfs(space.status), now: now)
         case .sync:
@@ -221,8 +242,7 @@ extension ServerNode {
         default: break
         }
         if case .open = request.body, !request.isReplay, sites.fires(.waitForObjects) {
-            waitingForObjects.append(request)
-            return
+            return waitForObjects(request, now: now)
         }
         var body = request.body
         var transaction = Transaction()
@@ -254,8 +274,7 @@ extension ServerNode {
                 status = resultStatus
                 replyBody = resultBody
             case .waitForObjects:
-                waitingForObjects.append(request)
-                return
+                return waitForObjects(request, now: now)
             }
         case .object(let object):
             switch object.execute(body, in: store!, into: &transaction) {
@@ -298,9 +317,18 @@ extension ServerNode {
         }
     }
 
-    /// Neither executed nor answered: the client sends it again, to the next instance.
-    func leaveForNext(_ request: ServerRequest) {
+    /// Neither executed nor answered: the client sends it again, to the next instance. Kept for the
+    /// case that the seal is taken back; of each client there are as many as it may have under way.
+    mutating func leaveForNext(_ request: ServerRequest) {
         precondition(isSealed || upgrade.standing(of: request.export) == .leftBehind)
+        leftRequests.append(request)
+    }
+
+    /// There will be no next instance: what was left for it is done now.
+    mutating func takeLeftRequests(now: Ticks) {
+        let left = leftRequests
+        leftRequests = []
+        for request in left where rpc.isCurrent(request.token) { execute(request, now: now) }
     }
 
     /// What `takeTransno` will give.

@@ -30,6 +30,7 @@ extension ServerNode {
         let committed = Self.number(box.read(.meta, Self.transnoKey)) ?? 0
         let lastRun = Self.lastRun(in: box)
         let record = Self.cleanRecord(in: box)
+        finalized = Self.finalized(in: box)
         if let damage = box.takeDamage() {
             throw Self.refusal(damage, of: configuration.targetName)
         }
@@ -81,8 +82,14 @@ extension ServerNode {
 
     private mutating func startClean(_ record: CleanRecord, now: Ticks) throws(StartRefusal) {
         hasCleanStart = true
+        startRecord = record
+        startRecord?.lockReservations = []
+        startRecord?.openReservations = []
         if configuration.mutation.is(.keepsCleanRecord) { isRunCommitted = true }
         try loadClients()
+        for client in record.clients {
+            rpc.setCleanSince(client.sinceInstance, of: client.exportIndex)
+        }
         loadService(afterCleanStop: true, now: now)
         do throws(WireError) {
             for blob in record.lockReservations
@@ -228,7 +235,8 @@ extension ServerNode {
             }
             return StartGate.LastRun(
                 instance: span.littleEndian(at: 0), versions: low...high,
-                storeFormat: span.littleEndian(at: 12), clients: names)
+                storeFormat: span.littleEndian(at: 12), clients: names,
+                finalized: finalized(in: store))
         }
     }
 

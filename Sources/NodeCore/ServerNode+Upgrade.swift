@@ -16,8 +16,12 @@ extension ServerNode {
             actions.append(.stop)
             return
         }
-        orderedBySignal = true
-        feed(.start(start, isRecovering: isRecovering), now: now)
+        if start.action == .start, upgrade.phase.canAbort, upgrade.order?.holds == true {
+            // It waits behind its seal, or will: a stop is what it may go on for.
+            feed(.proceed, now: now)
+        } else {
+            feed(.start(start, isRecovering: isRecovering), now: now)
+        }
         pump(now: now)
         takeGroup(now: now)
     }
@@ -47,10 +51,10 @@ extension ServerNode {
         switch action {
         case .accepted(let epoch):
             log(.upgrade("upgrade \(epoch) accepted"))
-            answerStart(.ok, .upgradeStarted(epoch), now: now)
+            answerOrder(epoch, refusal: nil, now: now)
         case .refused(let refusal):
             log(.upgrade("upgrade refused: \(refusal)"))
-            answerStart(.busy, .empty, now: now)
+            answerOrder(upgrade.epoch, refusal: refusal, now: now)
         case .enqueueExclusive:
             let result = locks.enqueue(
                 owner: .local, resource: admission, mode: .ex, policy: .plain,
@@ -66,16 +70,24 @@ extension ServerNode {
                 let pending = pendingCallbacks.insert(.preflush(notice.epoch))
                 rpc.callback(
                     export,
-                    .blockingAST(BlockingAST(request: admissionRequest(export), notice: notice)),
+                    .blockingAST(
+                        BlockingAST(
+                            request: admissionRequest(export),
+                            notice: readable(notice, by: export))),
                     cookie: pending.rawValue, lnet: &lnet, now: now)
             }
         case .suspendBlockingASTs:
+            // What is executed while the clients prepare goes to disk meanwhile, so that little is
+            // left when the last of them is prepared.
+            isHurried = true
             if !configuration.mutation.is(.conflictsNotSuspended) {
                 locks.suspendBlockingASTs(now: now)
             }
             refuseAllGlimpses(now: now)
             refuseAllParked(now: now)
+            refuseAllWaiting(now: now)
         case .resumeBlockingASTs:
+            isHurried = false
             locks.resumeBlockingASTs(now: now)
         case .commitBeforeReply(let isOn):
             commitsBeforeReply = isOn && !configuration.mutation.is(.repliesBeforeCommit)
@@ -94,8 +106,11 @@ extension ServerNode {
             locks.unseal()
         case .writeCleanRecord(let epoch):
             writeCleanRecord(epoch, now: now)
+        case .withdrawRecord:
+            withdrawRecord(now: now)
         case .broadcast(let notice):
             leaveObjectServers(now: now)
+            releaseStore()
             let told = exportIndices.filter { upgrade.isTold($0) }
             for export in sites.fires(.repeatCommitNotice) ? told + told : told {
                 let pending = pendingCallbacks.insert(.commitNotice(notice.epoch))
@@ -127,11 +142,16 @@ extension ServerNode {
             for export in exportIndices where upgrade.standing(of: export) == .granted {
                 grantAdmission(export, epoch, now: now)
             }
+            noticesDue = nil
+            takeLeftRequests(now: now)
         case .grant(let export, let epoch):
             grantAdmission(export, epoch, now: now)
         case .stop:
             isStopped = true
             actions.append(.stop)
+        case .abandon:
+            isStopped = true
+            actions.append(.abandon)
         case .report(let event, let at):
             if configuration.tellsUpgradeStamps { actions.append(.upgrade(event, at: at)) }
             switch event {
@@ -145,19 +165,14 @@ extension ServerNode {
                     rpc.evict(first, .owner("a deliberate bug"), lnet: &lnet, now: now)
                 }
             case .committed: committedAt = at
+            case .held: log(.upgrade("all is on disk; waits to go on, or to be given up"))
             case .leftBehind(let export):
                 let uuid = rpc.summary(of: export)?.uuid ?? "client \(export)"
                 log(.upgrade("\(uuid) gave no receipt before the deadline and is left behind"))
-            case .aborted(let reason): log(.upgrade("upgrade aborted: \(reason)"))
+            case .aborted(let reason): log(.upgrade("upgrade given up: \(reason.words)"))
             default: break
             }
         }
-    }
-
-    private mutating func answerStart(_ status: Status, _ body: ReplyBody, now: Ticks) {
-        guard let token = pendingStart else { return }
-        pendingStart = nil
-        rpc.reply(token, status: status, body: body, lnet: &lnet, now: now)
     }
 
     private mutating func enqueueAdmission(_ export: UInt32, now: Ticks) {
@@ -192,8 +207,29 @@ extension ServerNode {
         let pending = pendingCallbacks.insert(.notice(notice.epoch))
         rpc.callback(
             export,
-            .blockingAST(BlockingAST(request: admissionRequest(export), notice: notice)),
+            .blockingAST(
+                BlockingAST(
+                    request: admissionRequest(export), notice: readable(notice, by: export))),
             cookie: pending.rawValue, lnet: &lnet, now: now)
+    }
+
+    /// Who has answered a notice with an error hears it again.
+    mutating func repeatNotices(now: Ticks) {
+        guard let due = noticesDue, due <= now else { return }
+        noticesDue = nil
+        guard locks.isSuspended else { return }
+        for export in exportIndices where upgrade.standing(of: export) == .granted {
+            if upgrade.status(of: export)?.isNoticeDelivered == false {
+                sendNotice(to: export, now: now)
+            }
+        }
+    }
+
+    /// A build that does not know the read policy would refuse a notice that names one.
+    func readable(_ notice: UpgradeNotice, by export: UInt32) -> UpgradeNotice {
+        var notice = notice
+        if !rpc.features(of: export).contains(.readPolicy) { notice.readPolicy = .cached }
+        return notice
     }
 
     /// Cancel of CR, enqueue of a new CR and the receipt, in one message.
@@ -222,13 +258,20 @@ extension ServerNode {
     private mutating func writeCleanRecord(_ epoch: UpgradeEpoch, now: Ticks) {
         guard store != nil else { return }
         tidyUpAll(now: now)
+        // Who was here when this instance started has had clean stops only since its entry says so.
+        var since: [UInt32: (uuid: String, instance: UInt64)] = [:]
+        for client in startRecord?.clients ?? [] {
+            since[client.exportIndex] = (client.uuid, client.sinceInstance)
+        }
         var clients: [CleanRecord.Client] = []
         rpc.forEachExport { summary in
             guard !summary.isObserver else { return }
             clients.append(
                 CleanRecord.Client(
                     uuid: summary.uuid, exportIndex: summary.index, nid: summary.nid,
-                    sinceInstance: instance,
+                    sinceInstance: since[summary.index].flatMap {
+                        $0.uuid == summary.uuid ? $0.instance : nil
+                    } ?? instance,
                     account: upgrade.account(of: summary.index) ?? .carriedForward))
         }
         var opens: [[UInt8]] = []
@@ -244,13 +287,37 @@ extension ServerNode {
             openReservations: opens)
         var transaction = Transaction()
         writeRun(into: &transaction)
-        for row in record.rows() { transaction.put(.reservations, key: row.key, value: row.value) }
+        ownRecordKeys = []
+        for row in record.rows() {
+            ownRecordKeys.append(row.key)
+            transaction.put(.reservations, key: row.key, value: row.value)
+        }
         apply(&transaction, now: now)
         if configuration.mutation.is(.commitNoticeBeforeCommit) {
             feed(.recordCommitted(lastCommitted: Transno(rawValue: nextTransno - 1)), now: now)
         } else {
             afterOpenGroup.append(.record(Transno(rawValue: nextTransno - 1)))
         }
+        wantsCommit = true
+    }
+
+    /// Sealed, committed, and told: the next instance waits for nothing else.
+    private mutating func releaseStore() {
+        guard let current = store, afterGroup.isEmpty, !current.hasOpenGroup else { return }
+        lastCommittedAtRelease = Transno(rawValue: current.lastCommittedTransno)
+        isReleased = true
+        store = nil
+        actions.append(.releaseStore)
+    }
+
+    /// The record is true no longer once anything executes again: first it has to be gone.
+    private mutating func withdrawRecord(now: Ticks) {
+        guard store != nil else { return }
+        var transaction = Transaction()
+        for key in ownRecordKeys { transaction.delete(.reservations, key: key) }
+        ownRecordKeys = []
+        apply(&transaction, now: now)
+        afterOpenGroup.append(.withdrawal)
         wantsCommit = true
     }
 }

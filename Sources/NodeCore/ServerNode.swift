@@ -27,11 +27,14 @@ public struct ServerNode {
     /// An answer that waits for its update to be on disk.
     enum AfterCommit {
         case reply(RequestToken, Status, ReplyBody, Transno, PreVersions)
-        case connect(RequestToken, ConnectReply)
+        case connect(RequestToken, UInt32, ConnectReply)
         /// A request that was put off until the clean record is withdrawn.
         case request(ServerRequest)
         case backlog
         case record(Transno)
+        /// The clean record of this instance is deleted.
+        case withdrawal
+        case order(RequestToken, UpgradeAnswer)
     }
 
     /// What a request to a client is about.
@@ -61,9 +64,14 @@ public struct ServerNode {
     var afterGroup: [(group: UInt64, [AfterCommit])] = []
     var oldestUncommitted: Ticks?
     var wantsCommit = false
+    /// An upgrade is announced: groups go to disk as soon as the one before is there.
+    var isHurried = false
     var commitsBeforeReply = false
     var sites = FaultSites()
     var isSealed = false
+    /// The store is the next instance's; what is left is to tell the clients.
+    var isReleased = false
+    var lastCommittedAtRelease = Transno.zero
     var isStopped = false
     var hasWrittenRun = false
     /// This instance stands in the store, and the clean record of the one before is gone.
@@ -81,6 +89,10 @@ public struct ServerNode {
     /// ASTs that found no place among those of their client, or whose failure has no consequence
     /// while an upgrade is announced: they go out again.
     var callbacksToRepeat: [(export: UInt32, PendingCallback)] = []
+    /// Notices that a client answered with an error: they go out again then.
+    var noticesDue: Ticks?
+    /// What came behind the seal: the next instance's, or ours where the seal is taken back.
+    var leftRequests: [ServerRequest] = []
     /// Requests about locks that no honest client sends.
     var lockFaultCount: UInt64 = 0
     var waitingForObjects: [ServerRequest] = []
@@ -104,8 +116,17 @@ public struct ServerNode {
     var usableCount = 0
     var admissionCounter: UInt64 = 1
     var nextHousekeeping: Ticks = .zero
-    var pendingStart: RequestToken?
-    var orderedBySignal = false
+    /// An order that is being taken, and whether its sender reads sentences.
+    var pendingOrder: (token: RequestToken, wantsSentence: Bool)?
+    /// Rows of the clean record that this instance has written.
+    var ownRecordKeys: [[UInt8]] = []
+    /// The clean record that this instance started from: who gave which receipt.
+    var startRecord: CleanRecord?
+    /// Builds below this protocol version may not have the store.
+    var finalized: ProtocolVersion?
+    /// When the group on its way to the disk was handed over; how long the last one took.
+    var groupTakenAt: Ticks?
+    var lastCommitTime = TickInterval.zero
     var upgradeAcceptedAt: Ticks = .zero
     var preparedAt: Ticks?
     var committedAt: Ticks?
@@ -118,7 +139,6 @@ public struct ServerNode {
     var commitFailureCount: UInt64 = 0
     /// From the hand-over of a group to the news that it is on disk.
     public internal(set) var commitTimes = TimeHistogram()
-    var groupTakenAt: Ticks = .zero
     /// When the target got its store.
     var activeSince: Ticks = .zero
     /// Requests and other work that met damage in the store.
@@ -182,7 +202,7 @@ public struct ServerNode {
     public var parkedConnectCount: Int { rpc.parkedConnectCount }
     public var isActive: Bool { store != nil }
     public var phase: UpgradePhase {
-        if store == nil { return .standby }
+        if store == nil, !isReleased { return .standby }
         return isRecovering ? .recovering : upgrade.phase
     }
 
@@ -197,6 +217,9 @@ public struct ServerNode {
         if store != nil {
             feed(.tick, now: now)
             releaseLateReservations(now: now)
+            repeatNotices(now: now)
+        } else if isReleased {
+            feed(.tick, now: now)
         }
         pump(now: now)
         if store != nil {
@@ -240,7 +263,8 @@ public struct ServerNode {
         }
     }
 
-    public var nextDeadline: Ticks? {
+    /// When `step` is due next. In place: see `ClientCore.dueNext`.
+    public mutating func dueNext() -> Ticks? {
         var earliest: Ticks?
         func consider(_ deadline: Ticks?) {
             guard let deadline else { return }
@@ -250,13 +274,14 @@ public struct ServerNode {
         consider(rpc.nextDeadline)
         consider(locks.nextDeadline)
         consider(upgrade.nextDeadline)
-        consider(client?.nextDeadline)
+        consider(client?.dueNext())
         consider(reservationDeadline)
+        consider(noticesDue)
         if store != nil {
             if client != nil, !isRecovering, !isSealed, !isStopped { consider(nextHousekeeping) }
             if hasToTidyUp { consider(.zero) }
             if let oldest = oldestUncommitted, afterGroup.isEmpty {
-                consider(wantsCommit ? oldest : oldest + configuration.commitInterval)
+                consider(wantsCommit || isHurried ? oldest : oldest + configuration.commitInterval)
             }
         }
         return earliest

@@ -90,7 +90,9 @@ struct FleetNodes: ~Copyable, NodeSet {
 
     var nextAttendance: Ticks { commands.nextTimer }
 
-    func nextDeadline(_ node: Int) -> Ticks? { nodes[node].nextDeadline }
+    mutating func nextDeadline(_ node: Int) -> Ticks? { nodes[node].dueNext() }
+
+    func hasEvents(_ node: Int) -> Bool { !nodes[node].lnet.events.isEmpty }
 
     mutating func attend(_ moment: Moment, _ dirty: inout DirtyNodes) {
         if mail.drain(into: &batch) {

@@ -104,4 +104,5 @@ private struct StationNodes: ~Copyable, NodeSet {
     }
 
     func nextDeadline(_ node: Int) -> Ticks? { lnet.nextDeadline }
+    func hasEvents(_ node: Int) -> Bool { !lnet.events.isEmpty }
 }

@@ -130,6 +130,7 @@ struct NetworkNodes: ~Copyable, NodeSet {
     var nextAttendance: Ticks { .distantFuture }
 
     func nextDeadline(_ index: Int) -> Ticks? { lnet.nextDeadline }
+    func hasEvents(_ index: Int) -> Bool { !lnet.events.isEmpty }
 
     mutating func attend(_ moment: Moment, _ dirty: inout DirtyNodes) {
         guard mail.drain(into: &batch) else { return }

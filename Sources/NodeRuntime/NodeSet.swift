@@ -64,7 +64,10 @@ protocol NodeSet: ~Copyable {
     mutating func conclude(_ moment: Moment, isFlushed: Bool)
 
     /// When the node must be stepped next; nil while nothing happens by itself.
-    func nextDeadline(_ node: Int) -> Ticks?
+    mutating func nextDeadline(_ node: Int) -> Ticks?
+
+    /// LNet has told the node something that it has not taken yet.
+    func hasEvents(_ node: Int) -> Bool
 
     /// When `attend` is needed next, beside mail.
     var nextAttendance: Ticks { get }

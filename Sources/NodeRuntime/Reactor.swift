@@ -187,7 +187,7 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
             &nodes[lnet: node], node, &wiring, &transport, &rdma, &reservations, &verbs,
             now: loop.now)
         // What went out may have failed or freed something: then the node has to know.
-        if !nodes[lnet: node].events.isEmpty { dirty.mark(node) }
+        if nodes.hasEvents(node) { dirty.mark(node) }
     }
 
     private static func carryOut(

@@ -25,6 +25,8 @@ struct ServerNodes: ~Copyable, NodeSet {
     private var sampleAt = Ticks.distantFuture
     /// Set once the node is done: from then on only what is left of its output goes out.
     private var drainUntil: Ticks?
+    /// The store was let go of, or there never was one.
+    private var isReleased = false
     private(set) var exit: Result<ServerExit, RuntimeError>
     private var hasFault = false
 
@@ -92,7 +94,11 @@ struct ServerNodes: ~Copyable, NodeSet {
         return min(retryAt ?? .distantFuture, stopBy ?? .distantFuture, sampleAt)
     }
 
-    func nextDeadline(_ index: Int) -> Ticks? { drainUntil == nil ? node.nextDeadline : nil }
+    mutating func nextDeadline(_ index: Int) -> Ticks? {
+        drainUntil == nil ? node.dueNext() : nil
+    }
+
+    func hasEvents(_ index: Int) -> Bool { !node.lnet.events.isEmpty }
 
     mutating func attend(_ moment: Moment, _ dirty: inout DirtyNodes) {
         if mail.drain(into: &batch) {
@@ -105,7 +111,7 @@ struct ServerNodes: ~Copyable, NodeSet {
             retryAt = nil
             store?.retryCommit()
         }
-        if let by = stopBy, by <= moment.now, drainUntil == nil {
+        if let by = stopBy, by <= moment.now, drainUntil == nil, !isReleased {
             log(.warning, "has not come to a clean stop in time: the next start recovers")
             leaveUnclean()
         }
@@ -188,8 +194,16 @@ struct ServerNodes: ~Copyable, NodeSet {
                     .notice,
                     "serves \(node.configuration.targetName) at \(node.lnet.nid): \(start.line)",
                     [("event", "serving"), ("instance", "\(instance)")])
+            case .releaseStore:
+                releaseStore(moment)
             case .stop:
                 finish(moment)
+                return
+            case .abandon:
+                // Without a clean record; what was answered already still goes out.
+                abandonStore()
+                isReleased = true
+                drainUntil = Host.monotonicNow + Self.drainTime
                 return
             case .log(let line):
                 options.log(ServerLine(line))
@@ -209,6 +223,14 @@ struct ServerNodes: ~Copyable, NodeSet {
     /// The node is done. The store first: the next instance waits for nothing else. What is left of
     /// the output, which tells nobody anything that he needs, goes out afterwards.
     private mutating func finish(_ moment: Moment) {
+        releaseStore(moment)
+        drainUntil = Host.monotonicNow + Self.drainTime
+    }
+
+    /// Closes the store with all that was given to it; the next instance can have it then.
+    private mutating func releaseStore(_ moment: Moment) {
+        guard !isReleased else { return }
+        isReleased = true
         var reason = ServerExit.Reason.neverServed
         if let store {
             reason = .stopped
@@ -226,7 +248,6 @@ struct ServerNodes: ~Copyable, NodeSet {
             }
         }
         store = nil
-        drainUntil = Host.monotonicNow + Self.drainTime
         let handOver = Host.monotonicNow - (stopRequestedAt ?? moment.now)
         if case .success = exit {
             exit = .success(ServerExit(reason: reason, handOverNs: handOver.nanoseconds))

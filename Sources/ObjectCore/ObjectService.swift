@@ -49,7 +49,8 @@ public struct ObjectService: Sendable {
                 .completionAST, .glimpseAST,
                 .getattr, .lookup, .setattr, .mkdir, .open, .openReplay, .close, .unlink,
                 .rename, .readdir, .upgradeProgress, .targetUp, .upgradeStart, .upgradeStatus,
-                .auditRead, .abortRecovery, .targetShow, .batch, .locate, .link, .statfs, .sync:
+                .auditRead, .abortRecovery, .upgradeOrder, .upgradeReceipts, .targetShow,
+                .batch, .locate, .link, .statfs, .sync:
                 return .reply(.notSupported, .empty)
             }
             return .reply(.ok, .empty)

@@ -24,6 +24,8 @@ public enum Mutation: String, CaseIterable, Sendable, BitwiseCopyable {
     case sealBeforeBacklog
     /// The target lets no upgrade expire.
     case neverExpires
+    /// A target that gives up behind the seal opens before its clean record is gone.
+    case opensBeforeWithdrawal
     /// A receipt counts although a grant came after its epoch.
     case receiptOutlivesGrant
 

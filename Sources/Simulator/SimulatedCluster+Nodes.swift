@@ -244,7 +244,7 @@ extension SimulatedCluster {
         } else {
             return
         }
-        guard let due = node.nextDeadline else { return }
+        guard let due = node.dueNext() else { return }
         let deadline = node.clock.global(due, now: now)
         if deadline < node.wakeAt {
             node.wakeAt = max(deadline, now + .microseconds(1))

@@ -70,9 +70,10 @@ final class SimulatedNode {
         return nil
     }
 
-    var nextDeadline: Ticks? {
-        if let server { return server.look { $0.nextDeadline } }
-        return client?.look { $0.nextDeadline }
+    /// When its process has to be stepped next.
+    func dueNext() -> Ticks? {
+        if let server { return server.look { $0.dueNext() } }
+        return client?.look { $0.dueNext() }
     }
 }
 

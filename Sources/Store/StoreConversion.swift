@@ -52,6 +52,33 @@ public enum StoreConversion {
         return summary.format
     }
 
+    /// The protocol version below which no build may have the store of this target any more; nil
+    /// where nothing is finalised. Holds the store's lock meanwhile.
+    public static func finalizedVersion(directory: String) throws(StoreError) -> UInt16? {
+        let summary = try StoreCheck.run(directory: directory, readsObjects: false) { _ in }
+        let lock = try StoreLock.take(directory: directory)
+        defer { withExtendedLifetime(lock) {} }
+        var options = DiskStore.Options()
+        options.mapBytes = 64 << 30
+        let opened = try OpenedStore(
+            directory: directory, name: summary.target, kind: summary.kind, create: false,
+            options: options)
+        defer {
+            opened.committer.closeFiles()
+            opened.environment.close()
+        }
+        do throws(DatabaseError) {
+            let transaction = try opened.environment.beginRead()
+            let row = try transaction.get(
+                opened.tables.service[Int(Table.meta.rawValue)], Array("finalized".utf8))
+            guard let bytes = row, bytes.count == 2 else { return nil }
+            return UInt16(bytes[0]) | UInt16(bytes[1]) << 8
+        } catch {
+            throw StoreError(
+                code: error.code, path: Layout(directory: directory).database, call: "reading")
+        }
+    }
+
     private static func rewrite(
         _ opened: OpenedStore, _ layout: Layout, to format: UInt32
     ) throws {

@@ -123,7 +123,8 @@ public struct RandomMessages {
             epoch: epoch(), scheme: pick(UpgradeScheme.allCases),
             cachePolicy: pick(CachePolicy.allCases),
             deadlinePolicy: pick(DeadlinePolicy.allCases), isPreflush: flag(),
-            deadlineMs: word32(), expectedPauseMs: word32(), next: nid())
+            deadlineMs: word32(), expectedPauseMs: word32(), next: nid(),
+            readPolicy: pick(ReadPolicy.allCases))
     }
 
     public mutating func receipt() -> UpgradeReceipt {
@@ -202,7 +203,7 @@ extension RandomMessages {
 
     /// Kinds of request that `request` knows: every case of `RequestBody` but the batch, which
     /// version 3 has alone.
-    public static let requestKindCount = 36
+    public static let requestKindCount = 38
 
     /// A random request of one kind. Data of writes stays within the message.
     public mutating func request(kind: Int) -> RequestBody {
@@ -333,6 +334,8 @@ extension RandomMessages {
         case 33: return .glimpseAST(callback())
         case 34: return .sync(pick(TargetKind.allCases))
         case 35: return .targetShow(TargetShowRequest(firstClient: word32()))
+        case 36: return .upgradeOrder(order())
+        case 37: return .upgradeReceipts(after: uuid())
         default: preconditionFailure("no request of kind \(kind)")
         }
     }
@@ -340,7 +343,7 @@ extension RandomMessages {
     // MARK: - Replies
 
     /// Kinds of reply that `reply` knows: every case of `ReplyBody` but the batch.
-    public static let replyKindCount = 19
+    public static let replyKindCount = 21
 
     /// A random reply of one kind, with an opcode that it answers.
     public mutating func reply(kind: Int) -> (opcode: Opcode, body: ReplyBody) {
@@ -430,6 +433,27 @@ extension RandomMessages {
             return (.ldlmConvert, .converted(reply))
         case 17: return (.ldlmGlimpseAST, .valueBlock(valueBlock()))
         case 18: return (.targetShow, .target(target()))
+        case 19:
+            return (
+                .upgradeOrder,
+                .upgradeAnswer(
+                    UpgradeAnswer(
+                        isTaken: flag(), phase: pick(UpgradePhase.allCases), epoch: epoch(),
+                        sentence: uuid()))
+            )
+        case 20:
+            let rows = (0..<random.below(6)).map { _ in
+                UpgradeReceiptsReply.Row(
+                    uuid: uuid(), nid: nid(), kind: pick(UpgradeReceiptsReply.Kind.allCases),
+                    hasReturned: flag(), receipt: flag() ? receipt() : nil)
+            }
+            return (
+                .upgradeReceipts,
+                .upgradeReceipts(
+                    UpgradeReceiptsReply(
+                        isLive: flag(), epoch: epoch(), lastTransno: Transno(rawValue: word()),
+                        rows: rows, isEnd: flag()))
+            )
         default: preconditionFailure("no reply of kind \(kind)")
         }
     }
@@ -478,6 +502,40 @@ extension RandomMessages {
             targetName: uuid(), phase: pick(UpgradePhase.allCases), epoch: epoch(),
             instance: word(), versions: versions(), lastTransno: Transno(rawValue: word()),
             lastCommitted: Transno(rawValue: word()), replayed: word(), resent: word(),
-            evictions: word(), preparedNs: word(), committedNs: word(), clients: clients)
+            evictions: word(), preparedNs: word(), committedNs: word(), clients: clients,
+            details: flag() ? details(clientCount: clients.count) : nil)
+    }
+
+    private mutating func order() -> UpgradeStart {
+        var order = UpgradeStart(
+            scheme: pick(UpgradeScheme.allCases), cachePolicy: pick(CachePolicy.allCases),
+            deadlinePolicy: pick(DeadlinePolicy.allCases), deadlineMs: word32(),
+            expectedPauseMs: word32(), expiryMs: word32(), next: nid(), preflushMs: word32(),
+            pauseBudgetMs: word32(), readPolicy: pick(ReadPolicy.allCases), holds: flag())
+        order.action = pick(UpgradeAction.allCases)
+        return order
+    }
+
+    private mutating func details(clientCount: Int) -> UpgradeDetails {
+        var details = UpgradeDetails()
+        details.scheme = pick(UpgradeScheme.allCases)
+        details.readPolicy = pick(ReadPolicy.allCases)
+        details.isOrdered = flag()
+        details.holds = flag()
+        details.isPreflushing = flag()
+        details.lastAbort = flag() ? UInt8(random.below(6)) : nil
+        details.finalized = flag() ? .v2 : nil
+        details.clientCount = word32()
+        details.deadlineLeftMs = word32()
+        details.next = nid()
+        details.commitLagNs = word()
+        for _ in 0..<clientCount {
+            details.clients.append(
+                UpgradeDetails.Client(
+                    standing: UInt8(random.below(6)), hasNotice: flag(), isFlushed: flag(),
+                    requestCount: UInt16(random.below(9)), silentMs: word32(),
+                    receipt: flag() ? receipt() : nil))
+        }
+        return details
     }
 }

@@ -75,6 +75,22 @@ public struct CleanRecord: Equatable, Sendable {
         self.nids = nids
     }
 
+    /// What cannot be true together, in words: every receipt speaks of this upgrade or of an earlier
+    /// one. Nil where all is well.
+    public var contradiction: String? {
+        for client in clients {
+            if case .receipt(let receipt) = client.account, receipt.epoch > epoch {
+                return "\(client.uuid) gave its receipt for upgrade \(receipt.epoch), and the "
+                    + "record is of \(epoch)"
+            }
+            if client.sinceInstance > instance {
+                return "\(client.uuid) is of instance \(client.sinceInstance), and the record of "
+                    + "\(instance)"
+            }
+        }
+        return nil
+    }
+
     /// How the instance after a clean start takes a client (R22). Linear: load entries into slots.
     ///
     /// `lastInstance`: the instance of the target that the client was last connected to.

@@ -12,15 +12,18 @@ public enum StartGate {
         public var storeFormat: UInt32
         /// Clients with a slot in the store, by UUID: who would be evicted by force.
         public var clients: [String]
+        /// The operator has said that no build below this version may have the store any more.
+        public var finalized: ProtocolVersion?
 
         public init(
             instance: UInt64, versions: ClosedRange<ProtocolVersion>, storeFormat: UInt32,
-            clients: [String]
+            clients: [String], finalized: ProtocolVersion? = nil
         ) {
             self.instance = instance
             self.versions = versions
             self.storeFormat = storeFormat
             self.clients = clients
+            self.finalized = finalized
         }
     }
 
@@ -50,7 +53,19 @@ public enum StartGate {
                     + "\(ownFormats.lowerBound) to \(ownFormats.upperBound): start a build that "
                     + "knows format \(lastRun.storeFormat). Force cannot help here.")
         }
-        if let cleanRecord, cleanRecord.instance == lastRun.instance { return .clean(cleanRecord) }
+        if let finalized = lastRun.finalized, ownVersions.upperBound < finalized {
+            return .refused(
+                "the upgrade to protocol \(finalized) is finalised and this build speaks "
+                    + "\(spelled(ownVersions)): start a build that speaks \(finalized). "
+                    + "Force cannot help here.")
+        }
+        if let cleanRecord, cleanRecord.instance == lastRun.instance {
+            guard let problem = cleanRecord.contradiction else { return .clean(cleanRecord) }
+            if isForced { return .recover }
+            return .refused(
+                "the clean record contradicts itself: \(problem). Choices: put the store back "
+                    + "from a backup; or force the start, which recovers as after a crash.")
+        }
         guard lastRun.versions != ownVersions else { return .recover }
         if isForced { return .forced(evicting: lastRun.clients) }
         let count = lastRun.clients.count

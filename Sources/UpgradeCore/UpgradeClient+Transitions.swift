@@ -178,7 +178,9 @@ extension UpgradeClient {
         beginPreflush(early, into: &actions)
     }
 
+    /// While the gate is open there is time to connect to where the target comes back.
     func beginPreflush(_ notice: UpgradeNotice, into actions: inout Outbox<Action>) {
+        if notice.next.rawValue != 0 { actions.append(.preconnect(notice.next)) }
         if notice.cachePolicy == .keep {
             actions.append(.sendProgress(notice.epoch))
         } else {

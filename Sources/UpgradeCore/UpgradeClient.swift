@@ -37,9 +37,9 @@ public struct UpgradeClient: Sendable {
     var isDrained = false
     /// Where the target said that it will come back.
     public internal(set) var next = NID(rawValue: 0)
-    var progressDue = Ticks.distantFuture
+    @usableFromInline var progressDue = Ticks.distantFuture
     /// For one mutation only: when a client without patience would open.
-    var impatientAt = Ticks.distantFuture
+    @usableFromInline var impatientAt = Ticks.distantFuture
 
     public init(
         configuration: Configuration = Configuration(), mutation: Mutation = .none
@@ -50,7 +50,8 @@ public struct UpgradeClient: Sendable {
     }
 
     /// Invariant A, the client's half: a new update may begin for this target.
-    public var isGateOpen: Bool { state == .open }
+    @inlinable
+    public var isGateOpen: Bool { if case .open = state { true } else { false } }
 
     /// The upgrade that the gate is shut for; `.none` where it is not shut for one.
     public var epoch: UpgradeEpoch {
@@ -64,10 +65,11 @@ public struct UpgradeClient: Sendable {
     public var newestEpoch: UpgradeEpoch { max(seen, ended) }
 
     /// When `tick` is due next.
-    public var nextDeadline: Ticks? {
-        let due = min(progressDue, impatientAt)
-        return due == .distantFuture ? nil : due
-    }
+    public var nextDeadline: Ticks? { due == .distantFuture ? nil : due }
+
+    /// The same; `distantFuture` where nothing is due.
+    @inlinable
+    public var due: Ticks { min(progressDue, impatientAt) }
 
     /// Takes one event. Throws where the caller broke an invariant; nothing has changed then.
     @discardableResult

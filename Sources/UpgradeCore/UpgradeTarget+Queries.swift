@@ -10,9 +10,10 @@ extension UpgradeTarget {
         case .gathering: .gathering
         case .committing: .committing
         case .sealed: .sealed
+        case .held: .held
         case .committed: .committed
         case .stopped: .stopped
-        case .aborting: .aborting
+        case .aborting, .withdrawing: .aborting
         }
     }
 
@@ -21,7 +22,8 @@ extension UpgradeTarget {
         switch state {
         case .serving: .none
         case .announced(let epoch), .gathering(let epoch), .committing(let epoch),
-            .sealed(let epoch), .committed(let epoch), .stopped(let epoch), .aborting(let epoch):
+            .sealed(let epoch), .held(let epoch), .withdrawing(let epoch, _),
+            .committed(let epoch), .stopped(let epoch), .aborting(let epoch):
             epoch
         }
     }
@@ -42,16 +44,17 @@ extension UpgradeTarget {
     public func notice(now: Ticks) -> UpgradeNotice? {
         guard let plan, plan.start.scheme == .drain else { return nil }
         switch state {
-        case .serving, .aborting: return nil
-        case .announced, .gathering, .committing, .sealed, .committed, .stopped: break
+        case .serving, .aborting, .withdrawing: return nil
+        case .announced, .gathering, .committing, .sealed, .held, .committed, .stopped: break
         }
         let deadline = plan.acceptedAt + .milliseconds(UInt64(plan.start.deadlineMs))
         return UpgradeNotice(
             epoch: epoch, scheme: plan.start.scheme, cachePolicy: plan.start.cachePolicy,
             deadlinePolicy: plan.start.deadlinePolicy,
-            isPreflush: plan.preflushEnd != .distantFuture,
-            deadlineMs: UInt32((deadline - now).nanoseconds / 1_000_000),
-            expectedPauseMs: plan.start.expectedPauseMs, next: plan.start.next)
+            isPreflush: plan.isPreflushing,
+            deadlineMs: UInt32(clamping: (deadline - now).nanoseconds / 1_000_000),
+            expectedPauseMs: plan.start.expectedPauseMs, next: plan.start.next,
+            readPolicy: plan.start.readPolicy)
     }
 
     /// What the reply to this client's connect says. Feed `clientAdmitted` first.
@@ -71,7 +74,8 @@ extension UpgradeTarget {
         case .prepared, .bornPrepared, .leftBehind:
             switch state {
             case .committed, .stopped: return .committed
-            case .serving, .announced, .gathering, .committing, .sealed, .aborting:
+            case .serving, .announced, .gathering, .committing, .sealed, .held, .withdrawing,
+                .aborting:
                 return .waiting
             }
         }
@@ -88,12 +92,12 @@ extension UpgradeTarget {
     public func verdict(for client: UInt32, _ request: RequestClass) -> Verdict {
         if mutation.is(.executeAfterSeal), isKnown(client) {
             switch state {
-            case .sealed, .committed: return .execute
+            case .sealed, .held, .withdrawing, .committed: return .execute
             case .serving, .announced, .gathering, .committing, .stopped, .aborting: break
             }
         }
         switch state {
-        case .sealed, .committed, .stopped:
+        case .sealed, .held, .withdrawing, .committed, .stopped:
             return .leaveForNext
         case .serving, .aborting, .announced, .gathering, .committing:
             break
@@ -184,7 +188,7 @@ extension UpgradeTarget {
         case .leftBehind: "gave no receipt before the deadline: left behind, its record is kept"
         case .granted:
             if !isExclusiveQueued {
-                plan?.preflushEnd != .distantFuture && state != .serving
+                plan?.isPreflushing == true && state != .serving
                     ? (entry.isFlushed ? "flushed, gate open" : "flushing, gate open") : "serving"
             } else if entry.isNoticeDelivered {
                 "has the notice and is preparing"
@@ -198,10 +202,24 @@ extension UpgradeTarget {
     public var nextDeadline: Ticks? {
         guard let plan else { return nil }
         switch state {
-        case .serving, .sealed, .stopped, .aborting: return nil
-        case .announced, .gathering: return min(plan.preflushEnd, plan.deadline, plan.expiry)
-        case .committing: return plan.expiry
+        case .serving, .sealed, .withdrawing, .stopped, .aborting: return nil
+        case .announced, .gathering:
+            return min(plan.preflushEnd, plan.deadline, plan.expiry, plan.budgetEnd)
+        case .committing, .held: return min(plan.expiry, plan.budgetEnd)
         case .committed: return acknowledgementEnd
         }
     }
+
+    /// Milliseconds until the clients' time is over, and until the order is; nil while serving.
+    public func timeLeft(now: Ticks) -> (deadlineMs: UInt32, expiryMs: UInt32)? {
+        guard let plan, state != .serving else { return nil }
+        func left(_ end: Ticks) -> UInt32 {
+            end > now ? UInt32(clamping: (end - now).nanoseconds / 1_000_000) : 0
+        }
+        let deadline = plan.acceptedAt + .milliseconds(UInt64(plan.start.deadlineMs))
+        return (left(deadline), left(plan.expiry))
+    }
+
+    /// Clients flush, the gates are open still.
+    public var isPreflushing: Bool { plan?.isPreflushing == true && state != .serving }
 }

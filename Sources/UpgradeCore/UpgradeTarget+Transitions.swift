@@ -11,8 +11,9 @@ extension UpgradeTarget {
     var isExclusiveQueued: Bool {
         switch state {
         case .serving, .aborting: false
-        case .announced, .gathering, .committing, .sealed, .committed, .stopped:
-            plan?.start.scheme == .drain && plan?.preflushEnd == .distantFuture
+        case .announced, .gathering, .committing, .sealed, .held, .withdrawing, .committed,
+            .stopped:
+            plan?.start.scheme == .drain && plan?.isPreflushing == false
         }
     }
 
@@ -32,11 +33,12 @@ extension UpgradeTarget {
         let deadline = TickInterval.milliseconds(UInt64(start.deadlineMs))
         // A pre-flush leaves at least half of the time for the announcement proper.
         let preflush = min(
-            configuration.preflushBound, TickInterval(nanoseconds: deadline.nanoseconds / 2))
+            .milliseconds(UInt64(start.preflushMs)),
+            TickInterval(nanoseconds: deadline.nanoseconds / 2))
         let hasPreflush = start.scheme == .drain && preflush > .zero && grantedCount > 0
         plan = Plan(
             start: start, acceptedAt: now, deadline: now + deadline,
-            expiry: now + .milliseconds(UInt64(start.expiryMs)),
+            expiry: now + .milliseconds(UInt64(start.expiryMs)), isPreflushing: hasPreflush,
             preflushEnd: hasPreflush ? now + preflush : .distantFuture)
         lastAbort = nil
         for index in clients.indices { clients[index].forgetUpgrade() }
@@ -57,6 +59,9 @@ extension UpgradeTarget {
             enter(.committing(epoch), now: now)
             actions.append(.commitBeforeReply(true))
             actions.append(.commitNow)
+        case .crash:
+            enter(.stopped(epoch), now: now)
+            actions.append(.abandon(epoch))
         }
         return .taken
     }
@@ -65,7 +70,10 @@ extension UpgradeTarget {
     mutating func announce(
         _ epoch: UpgradeEpoch, now: Ticks, into actions: inout Outbox<Action>
     ) {
+        plan?.isPreflushing = false
         plan?.preflushEnd = .distantFuture
+        plan?.announcedAt = now
+        setBudget(fanOut: .zero)
         actions.append(.suspendBlockingASTs)
         actions.append(.report(.noticesQueued, at: now))
         actions.append(.enqueueExclusive(epoch))
@@ -117,6 +125,7 @@ extension UpgradeTarget {
         while clients.count <= Int(client) { clients.append(Client()) }
         clients[Int(client)] = Client()
         setStanding(hasFeature ? .bornPrepared : .synchronous, of: client)
+        clients[Int(client)].lacksLock = hasFeature
         if case .committed = state { clients[Int(client)].isCommitNoticeDelivered = true }
         return .taken
     }
@@ -203,7 +212,10 @@ extension UpgradeTarget {
     mutating func settleAnnouncement(now: Ticks, into actions: inout Outbox<Action>) {
         guard case .announced(let epoch) = state else { return }
         if isExclusiveQueued {
-            if deliveredCount == grantedCount { enter(.gathering(epoch), now: now) }
+            if deliveredCount == grantedCount {
+                enter(.gathering(epoch), now: now)
+                if let plan { setBudget(fanOut: now - plan.announcedAt) }
+            }
         } else if flushedCount == grantedCount {
             announce(epoch, now: now, into: &actions)
         }
@@ -213,13 +225,14 @@ extension UpgradeTarget {
         _ epoch: UpgradeEpoch, now: Ticks, into actions: inout Outbox<Action>
     ) -> StepOutcome {
         guard let plan else { return .dropped(.nothingDue) }
-        if now >= plan.expiry, !mutation.is(.neverExpires) {
-            abort(epoch, .expired, now: now, into: &actions)
+        if let reason = overdue(now: now) {
+            abort(epoch, reason, now: now, into: &actions)
             return .taken
         }
         var outcome = StepOutcome.dropped(.nothingDue)
         if now >= plan.preflushEnd {
-            announce(epoch, now: now, into: &actions)
+            endPreflush(epoch, plan.start.deadlinePolicy, now: now, into: &actions)
+            guard case .announced = state else { return .taken }
             outcome = .taken
         }
         guard now >= plan.deadline || sites.fires(.deadlineEarly) else { return outcome }
@@ -230,19 +243,87 @@ extension UpgradeTarget {
         case .abort:
             if grantedCount > 0 { abort(epoch, .deadline, now: now, into: &actions) }
         case .leaveBehind:
-            for index in clients.indices where clients[index].standing == .granted {
-                let client = UInt32(index)
-                // The lock away first, then counted absent.
-                actions.append(.takeAdmission(client: client))
-                if !mutation.is(.countWithoutFencing) {
-                    actions.append(.fence(client: client))
-                }
-                setStanding(.leftBehind, of: client)
-                actions.append(.report(.leftBehind(client: client), at: now))
-            }
+            leaveBehind(now: now, into: &actions) { _ in true }
             settleAnnouncement(now: now, into: &actions)
         }
         return .taken
+    }
+
+    /// Why it has to be given up now; nil where it has not.
+    func overdue(now: Ticks) -> UpgradeAbortReason? {
+        guard let plan, !mutation.is(.neverExpires) else { return nil }
+        if now >= plan.expiry { return .expired }
+        return now >= plan.budgetEnd ? .pauseBudget : nil
+    }
+
+    /// The gates that are shut must be open again when the budget is used up: what it takes to open
+    /// them is what it took to shut them, and a quarter of the budget is kept in any case.
+    mutating func setBudget(fanOut: TickInterval) {
+        guard let plan, plan.start.pauseBudgetMs > 0 else { return }
+        let budget = TickInterval.milliseconds(UInt64(plan.start.pauseBudgetMs))
+        let reserve = min(
+            budget.nanoseconds, max(budget.nanoseconds / 4, fanOut.nanoseconds * 2))
+        self.plan?.budgetEnd =
+            plan.announcedAt + TickInterval(nanoseconds: budget.nanoseconds - reserve)
+    }
+
+    /// Who has not flushed in time is judged before any gate is shut: nobody waits for them then.
+    mutating func endPreflush(
+        _ epoch: UpgradeEpoch, _ policy: DeadlinePolicy, now: Ticks,
+        into actions: inout Outbox<Action>
+    ) {
+        plan?.preflushEnd = .distantFuture
+        switch policy {
+        case .wait:
+            // With their gates open, until they have or the order expires.
+            if flushedCount == grantedCount { announce(epoch, now: now, into: &actions) }
+        case .abort:
+            guard flushedCount == grantedCount else {
+                return abort(epoch, .deadline, now: now, into: &actions)
+            }
+            announce(epoch, now: now, into: &actions)
+        case .leaveBehind:
+            leaveBehind(now: now, into: &actions) { !$0.isFlushed }
+            announce(epoch, now: now, into: &actions)
+        }
+    }
+
+    /// Takes the lock of every holder that `isMeant`, and counts it absent.
+    mutating func leaveBehind(
+        now: Ticks, into actions: inout Outbox<Action>, _ isMeant: (Client) -> Bool
+    ) {
+        for index in clients.indices
+        where clients[index].standing == .granted && isMeant(clients[index]) {
+            let client = UInt32(index)
+            // The lock away first, then counted absent.
+            actions.append(.takeAdmission(client: client))
+            if !mutation.is(.countWithoutFencing) {
+                actions.append(.fence(client: client))
+            }
+            setStanding(.leftBehind, of: client)
+            actions.append(.report(.leftBehind(client: client), at: now))
+        }
+    }
+
+    /// The point of no return.
+    mutating func commit(_ epoch: UpgradeEpoch, now: Ticks, into actions: inout Outbox<Action>) {
+        enter(.committed(epoch), now: now)
+        actions.append(.report(.committed, at: now))
+        tell(epoch, now: now, into: &actions)
+    }
+
+    /// The record is on disk and nobody was told: it has to go before anything executes again.
+    mutating func withdraw(
+        _ epoch: UpgradeEpoch, _ reason: UpgradeAbortReason, now: Ticks,
+        into actions: inout Outbox<Action>
+    ) {
+        enter(.withdrawing(epoch, reason), now: now)
+        if mutation.is(.opensBeforeWithdrawal) {
+            actions.append(.unseal)
+            abort(epoch, reason, now: now, into: &actions)
+        } else {
+            actions.append(.withdrawRecord(epoch))
+        }
     }
 
     mutating func seal(_ epoch: UpgradeEpoch, now: Ticks, into actions: inout Outbox<Action>) {
@@ -312,6 +393,10 @@ extension UpgradeTarget {
                 break
             case .granted, .prepared, .bornPrepared:
                 setStanding(.granted, of: client)
+                if clients[index].lacksLock {
+                    clients[index].lacksLock = false
+                    actions.append(.enqueueAdmission(client: client))
+                }
             case .leftBehind:
                 setStanding(.granted, of: client)
                 actions.append(.unfence(client: client))

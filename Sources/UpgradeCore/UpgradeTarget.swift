@@ -13,8 +13,14 @@ public struct UpgradeTarget: Sendable {
         var acceptedAt: Ticks
         var deadline: Ticks
         var expiry: Ticks
-        /// Gates are open, clients flush; EX is not queued. `distantFuture` when it is.
+        /// Gates are open, clients flush; EX is not queued.
+        var isPreflushing: Bool
+        /// When who has not flushed is judged; `distantFuture` once it is.
         var preflushEnd: Ticks
+        /// When the gates began to shut; `distantFuture` before.
+        var announcedAt = Ticks.distantFuture
+        /// When it is given up so that no gate stays shut beyond the order's pause budget.
+        var budgetEnd = Ticks.distantFuture
     }
 
     struct Client: Sendable {
@@ -22,6 +28,8 @@ public struct UpgradeTarget: Sendable {
         var isNoticeDelivered = false
         var isFlushed = false
         var isOwedWakeUp = false
+        /// It came behind the seal, where no lock can be queued.
+        var lacksLock = false
         var isCommitNoticeDelivered = false
         /// Receipts up to this epoch are void: a grant came after them.
         var grantEpoch = UpgradeEpoch.none

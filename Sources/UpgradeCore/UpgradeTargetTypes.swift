@@ -6,14 +6,9 @@ extension UpgradeTarget {
     public struct Configuration: Sendable, Equatable {
         /// How long a target that is done waits for the acknowledgements of its commit notices.
         public var acknowledgementBound: TickInterval
-        /// How long clients may flush with open gates before the announcement proper; 0: not at all.
-        public var preflushBound: TickInterval
 
-        public init(
-            acknowledgementBound: TickInterval = .seconds(1), preflushBound: TickInterval = .zero
-        ) {
+        public init(acknowledgementBound: TickInterval = .seconds(1)) {
             self.acknowledgementBound = acknowledgementBound
-            self.preflushBound = preflushBound
         }
     }
 
@@ -28,6 +23,10 @@ extension UpgradeTarget {
         case committing(UpgradeEpoch)
         /// Nothing executes any more; the clean record goes to disk.
         case sealed(UpgradeEpoch)
+        /// All is on disk; the clients are not told before `proceed`. It can still be given up.
+        case held(UpgradeEpoch)
+        /// Given up out of `held`: the clean record is being withdrawn; the gates open after that.
+        case withdrawing(UpgradeEpoch, UpgradeAbortReason)
         /// All is on disk and the clients are being told. The point of no return.
         case committed(UpgradeEpoch)
         case stopped(UpgradeEpoch)
@@ -40,6 +39,8 @@ extension UpgradeTarget {
         /// An operator's order. With `isAbort` the same as `abort(.operator)`.
         case start(UpgradeStart, isRecovering: Bool)
         case abort(UpgradeAbortReason)
+        /// Wait no longer behind the seal.
+        case proceed
         /// A connect is being answered. Feed it, then ask `admission(for:now:)` what the reply says.
         case clientAdmitted(client: UInt32, hasFeature: Bool, isReconnect: Bool)
         /// The export is at its end. Feed it before its locks are removed.
@@ -61,6 +62,8 @@ extension UpgradeTarget {
         case recordCommitted(lastCommitted: Transno)
         /// The store says for certain that the group with the clean record was not written.
         case recordFailed
+        /// The record that stood in the store is gone from the disk.
+        case recordWithdrawn
         /// The client has answered its commit notice.
         case commitNoticeDelivered(client: UInt32, UpgradeEpoch)
         /// Time has passed: see `nextDeadline`.
@@ -91,6 +94,8 @@ extension UpgradeTarget {
         case unseal
         /// Put the clean record into the last group; answer with `recordCommitted`.
         case writeCleanRecord(UpgradeEpoch)
+        /// Delete the clean record again; answer with `recordWithdrawn` when that is on disk.
+        case withdrawRecord(UpgradeEpoch)
         /// Complete every waiting admission lock without a grant.
         case broadcast(CommitNotice)
         /// Queue CR for this client: its first, or one taken from it before.
@@ -109,6 +114,8 @@ extension UpgradeTarget {
         case grant(client: UInt32, UpgradeEpoch)
         /// Close the store and end this instance.
         case stop(UpgradeEpoch)
+        /// End this instance as a crash would; what is not committed is for the next one's recovery.
+        case abandon(UpgradeEpoch)
         /// For status and measurement.
         case report(UpgradeEvent, at: Ticks)
     }
@@ -192,6 +199,20 @@ public enum UpgradeAbortReason: UInt8, Sendable, CaseIterable {
     case recordFailed
     /// Another target of the same plan was given up.
     case plan
+    /// Going on would have kept clients waiting longer than the order allows.
+    case pauseBudget
+
+    /// In a sentence.
+    public var words: String {
+        switch self {
+        case .operator: "by order"
+        case .deadline: "not every client was prepared at the deadline"
+        case .expired: "it had expired"
+        case .recordFailed: "the clean record could not be written"
+        case .plan: "another target of its plan was given up"
+        case .pauseBudget: "going on would have exceeded the pause budget"
+        }
+    }
 }
 
 /// What an upgrade's clock is read at. See the benchmark's stamps t0...t8.
@@ -208,6 +229,8 @@ public enum UpgradeEvent: Equatable, Sendable {
     case backlogCommitted
     /// t6
     case sealed
+    /// The clean record is on disk, and the target waits for `proceed`.
+    case held
     /// The clean record is on disk, the commit notices go out.
     case committed
     /// t8
@@ -226,22 +249,45 @@ public enum UpgradeRefusal: Error, Equatable, Sendable, CustomStringConvertible 
     case pointOfNoReturn(UpgradePhase, UpgradeEpoch)
     /// There is no upgrade to give up.
     case nothingToAbort(UpgradePhase)
+    /// There is no upgrade that could go on.
+    case nothingToProceed(UpgradePhase)
+    /// Only a target that serves can be asked for this.
+    case notServing(UpgradePhase)
     /// Without an expiry, a forgotten upgrade would never lift its gates.
     case noExpiry
 
     public var description: String {
         switch self {
         case .busy(let phase, let epoch):
-            "upgrade \(epoch) of this target is \(phase.name): wait for its end, or abort it"
+            "upgrade \(epoch) of this target is \(phase.name): "
+                + (phase.canAbort
+                    ? "wait for its end, or give it up with `sluice upgrade abort`"
+                    : "wait for its end")
         case .recovering:
             "this target is recovering: start the upgrade when recovery has ended"
         case .pointOfNoReturn(let phase, let epoch):
             "upgrade \(epoch) is \(phase.name) and cannot be given up: "
                 + "start an instance of either build over the same store"
         case .nothingToAbort(let phase):
-            "there is no upgrade to abort: this target is \(phase.name)"
+            "there is no upgrade to abort: this target is \(phase.name), so nothing is to be done"
+        case .nothingToProceed(let phase):
+            "there is no upgrade that waits: this target is \(phase.name); "
+                + "begin one with `sluice upgrade start`"
+        case .notServing(let phase):
+            "this target is \(phase.name): ask again when it is serving"
         case .noExpiry:
             "an upgrade needs an expiry above 0 ms, so that a forgotten one ends by itself"
+        }
+    }
+}
+
+extension UpgradePhase {
+    /// An upgrade that stands here can be given up.
+    public var canAbort: Bool {
+        switch self {
+        case .announced, .gathering, .committing, .held: true
+        case .serving, .sealed, .committed, .stopped, .aborting, .recovering, .standby, .starting:
+            false
         }
     }
 }

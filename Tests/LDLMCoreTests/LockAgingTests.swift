@@ -28,12 +28,12 @@ import WireFormat
         var cache = LockClient()
         let first = unused(&cache, 1, at: seconds(10))
         _ = unused(&cache, 2, at: seconds(20))
-        #expect(cache.nextDeadline == seconds(610))
+        #expect(cache.dueNext() == seconds(610))
         cache.advance(to: seconds(609))
         #expect(cache.takeActions().isEmpty)
         cache.advance(to: seconds(610))
         #expect(cache.takeActions() == [.flushAndCancel(first)])
-        #expect(cache.nextDeadline == seconds(620))
+        #expect(cache.dueNext() == seconds(620))
         // Time does not go back.
         cache.advance(to: seconds(5))
         #expect(cache.now == seconds(610))
@@ -45,13 +45,13 @@ import WireFormat
         for name in UInt64(1)...4 { locks.append(unused(&cache, name, at: seconds(name))) }
         // 4 locks × 25 s = 100 lock seconds.
         cache.serverLockVolume = 100
-        #expect(cache.nextDeadline == seconds(26))
+        #expect(cache.dueNext() == seconds(26))
         cache.advance(to: seconds(26))
         #expect(cache.takeActions() == [.flushAndCancel(locks[0])])
         // With three left each may grow older.
-        #expect(cache.nextDeadline == seconds(36))
+        #expect(cache.dueNext() == seconds(36))
         cache.serverLockVolume = 0
-        #expect(cache.nextDeadline == seconds(602))
+        #expect(cache.dueNext() == seconds(602))
     }
 
     @Test func `a blocking AST for some bits keeps the others`() {

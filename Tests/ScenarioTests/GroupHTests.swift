@@ -200,9 +200,13 @@ import WireFormat
         let ours = range(ranges[0], ranges[1])
         let theirs = range(ranges[2], ranges[3])
         let cluster = try Scenario(seed: 13, clientCount: 0, versions: theirs)
-        cluster.configureClient = { $0.versions = ours }
-        for number in 0..<2 { cluster.addClient(number) }
         let agreed = ProtocolVersion(rawValue: min(ranges[1], ranges[3]))
+        cluster.configureClient = {
+            $0.versions = ours
+            // Before version 3 it takes the feature; without that there is no batch.
+            if agreed < .v3 { $0.features.remove(.batchedReplay) }
+        }
+        for number in 0..<2 { cluster.addClient(number) }
         var handles: [FileHandle] = []
         for number in 0..<12 { handles.append(try cluster.open(cluster.clients[0], "f\(number)")) }
         for (number, handle) in handles.enumerated() {

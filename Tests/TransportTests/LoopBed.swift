@@ -41,6 +41,7 @@ struct RawNodes: ~Copyable, NodeSet {
     }
 
     func nextDeadline(_ node: Int) -> Ticks? { nodes[node].nextDeadline }
+    func hasEvents(_ node: Int) -> Bool { !nodes[node].events.isEmpty }
 }
 
 /// Two nodes on one event loop: over TCP, or over the RDMA devices of two addresses.

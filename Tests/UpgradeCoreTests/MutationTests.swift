@@ -27,6 +27,7 @@ import WireFormat
         Case(name: "a receipt before all is drained", mutation: .receiptBeforeDrained),
         Case(name: "the seal does not wait for other servers", mutation: .sealBeforeBacklog),
         Case(name: "upgrades never expire", mutation: .neverExpires),
+        Case(name: "opens before the record is withdrawn", mutation: .opensBeforeWithdrawal),
     ]
 
     @Test(arguments: cases)
@@ -41,6 +42,20 @@ import WireFormat
                 options.upgradeBudget = 3
                 options.abortBudget = 0
                 options.crashBudget = 0
+            }
+            if mutant.mutation == .forgetEarlyNotice {
+                // It takes a client that is coming back, idle, in the moment of the announcement.
+                options.connectionLossBudget = 5
+                options.upgradeBudget = 3
+                options.operationsMax = 1
+                options.start.scheme = .drain
+                options.start.preflushMs = 0
+                options.crashBudget = 0
+            }
+            if mutant.mutation == .opensBeforeWithdrawal {
+                options.start.holds = true
+                options.crashBudget = 2
+                options.abortBudget = 2
             }
             let rightful = options
             options.mutation = mutant.mutation

@@ -24,7 +24,14 @@ import WireFormat
         .receipt(client: 9, receipt), .progress(client: 0, epoch), .progress(client: 9, .none),
         .noticeDelivered(client: 0, epoch), .noticeDelivered(client: 9, epoch), .exclusiveGranted,
         .exclusiveReleased, .backlogCommitted, .recordCommitted(lastCommitted: .zero),
-        .recordFailed, .commitNoticeDelivered(client: 0, epoch), .tick,
+        .recordFailed, .commitNoticeDelivered(client: 0, epoch), .tick, .proceed,
+        .recordWithdrawn, .start(UpgradeStart(.proceed), isRecovering: false),
+        .start(UpgradeStart(.finalize), isRecovering: false),
+    ]
+
+    static let held: [UpgradeTarget.Input] = [
+        .start(UpgradeStart(holds: true), isRecovering: false), .receipt(client: 0, receipt),
+        .exclusiveGranted, .backlogCommitted, .recordCommitted(lastCommitted: .zero),
     ]
 
     /// One client, and the events that lead to each state.
@@ -53,6 +60,8 @@ import WireFormat
             ]
         ),
         (.aborting, [targetInputs[0], .abort(.operator)]),
+        (.held, held),
+        (.aborting, held + [.abort(.operator)]),
     ]
 
     @Test func `every input is placed in every state of a target`() throws {
@@ -80,6 +89,8 @@ import WireFormat
         #expect(faults.contains("serving recordCommitted"))
         #expect(faults.contains("announced exclusiveGranted"))
         #expect(faults.contains("committed recordFailed"))
+        #expect(faults.contains("held recordFailed"))
+        #expect(faults.contains("held recordWithdrawn"))
         #expect(!faults.contains("aborting exclusiveGranted"))
     }
 

@@ -20,7 +20,9 @@ import WireFormat
         options.start.scheme = random.oneIn(5) ? .sync : .drain
         options.start.cachePolicy = [.keep, .flush, .clean][random.below(3)]
         options.start.deadlinePolicy = [.wait, .leaveBehind, .abort][random.below(3)]
-        if random.oneIn(3) { options.preflush = .seconds(2) }
+        if random.oneIn(3) { options.start.preflushMs = 2_000 }
+        if random.oneIn(4) { options.start.holds = true }
+        if random.oneIn(8) { options.start.pauseBudgetMs = 4_000 }
         return options
     }
 

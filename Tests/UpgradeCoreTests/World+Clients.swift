@@ -269,7 +269,8 @@ extension World {
             // Time and faults are rarer than messages.
             let calm = ready.filter {
                 switch $0 {
-                case .deliver, .begin, .commit, .remote, .restart, .reconnect, .start: true
+                case .deliver, .begin, .commit, .remote, .restart, .reconnect, .start, .proceed:
+                    true
                 case .duplicate, .abort, .time, .loseConnection, .die, .evict, .crash: false
                 }
             }

@@ -19,7 +19,6 @@ struct World {
         var abortBudget = 0
         var upgradeBudget = 1
         var start = UpgradeStart()
-        var preflush = TickInterval.zero
         var mutation = Mutation.none
         /// The record is withdrawn with the first update's group, and replies do not wait for it.
         var withdrawsLazily = false
@@ -109,8 +108,11 @@ struct World {
         var isClean: Bool
         var isCommitAsked = false
         var isRecordAsked = false
+        var isWithdrawalAsked = false
         var isRemotePending = false
         var isStopped = false
+        /// What came behind the seal; done where it is taken back.
+        var left: [Message] = []
         /// The record that this instance started with.
         var bootRecord: CleanRecord?
     }
@@ -126,7 +128,7 @@ struct World {
 
     enum Choice: Hashable {
         case deliver(Int), duplicate(Int)
-        case begin(Int), start, abort, time, commit, remote, restart
+        case begin(Int), start, abort, proceed, time, commit, remote, restart
         case loseConnection(Int), reconnect(Int), die(Int), evict(Int), crash
     }
 
@@ -183,7 +185,10 @@ struct World {
                     all.append(.start)
                 }
                 if options.abortBudget > 0, target.machine.state != .serving { all.append(.abort) }
-                let isBusy = !target.log.isEmpty || target.isCommitAsked || target.isRecordAsked
+                if case .held = target.machine.state { all.append(.proceed) }
+                let isBusy =
+                    !target.log.isEmpty || target.isCommitAsked || target.isRecordAsked
+                    || target.isWithdrawalAsked
                 // Replays come in any order here: what is committed must not run ahead of them.
                 if isBusy, target.awaited.isEmpty { all.append(.commit) }
                 if target.isRemotePending { all.append(.remote) }
@@ -244,6 +249,8 @@ struct World {
         case .abort:
             options.abortBudget -= 1
             stepTarget(.abort(.operator))
+        case .proceed:
+            stepTarget(.proceed)
         case .time:
             if let due = nextDeadline { now = max(now, due) }
             for index in clients.indices where clients[index].isAlive { stepClient(index, .tick) }
@@ -303,9 +310,7 @@ struct World {
         case .refused, .forced: fail("start gate: \(decision)")
         }
         let count = options.clientCount
-        var machine = UpgradeTarget(
-            instance: instance,
-            configuration: .init(preflushBound: options.preflush))
+        var machine = UpgradeTarget(instance: instance)
         machine.mutation = options.mutation
         target = Target(
             machine: machine, admission: .init(repeating: .none, count: count),
@@ -356,8 +361,12 @@ struct World {
         case .seal:
             target!.isSealed = true
             if target!.isRemotePending { fail("sealed before other servers had committed") }
-        case .unseal: target!.isSealed = false
+        case .unseal:
+            target!.isSealed = false
+            wire += target!.left
+            target!.left = []
         case .writeCleanRecord: target!.isRecordAsked = true
+        case .withdrawRecord: target!.isWithdrawalAsked = true
         case .broadcast(let notice):
             if disk.record?.instance != instance || !target!.log.isEmpty {
                 fail("told as committed before all was on disk")
@@ -367,7 +376,11 @@ struct World {
             }
         case .enqueueAdmission(let client), .requeueAdmission(let client):
             let isFree = target!.exclusive == .none
-            if !target!.isSealed { target!.admission[Int(client)] = isFree ? .granted : .waiting }
+            if target!.isSealed {
+                fail("a lock is queued behind the seal")
+            } else {
+                target!.admission[Int(client)] = isFree ? .granted : .waiting
+            }
         case .takeAdmission(let client): target!.admission[Int(client)] = .none
         case .fence(let client): target!.isFenced[Int(client)] = true
         case .unfence(let client): target!.isFenced[Int(client)] = false
@@ -376,6 +389,7 @@ struct World {
                 send(index, .grant(epoch))
             }
         case .grant(let client, let epoch): send(Int(client), .grant(epoch))
+        case .abandon: break
         case .stop:
             target!.isStopped = true
             committedUpgrades += 1
@@ -417,6 +431,10 @@ struct World {
             disk.versions = versions
             disk.record = record()
             stepTarget(.recordCommitted(lastCommitted: disk.lastTransno))
+        } else if target!.isWithdrawalAsked {
+            target!.isWithdrawalAsked = false
+            disk.record = nil
+            stepTarget(.recordWithdrawn)
         } else if target!.isCommitAsked {
             target!.isCommitAsked = false
             if !target!.isRemotePending { stepTarget(.backlogCommitted) }
@@ -536,7 +554,12 @@ struct World {
                 send(index, .reply(operation, number, trailer(index)))
             }
         case .refuse: send(index, .refused(operation, trailer(index)))
-        case .leaveForNext: break
+        case .leaveForNext:
+            guard let connection = target!.connection[index] else { break }
+            target!.left.append(
+                Message(
+                    client: index, connection: connection,
+                    body: .toTarget(.update(operation, kind, transno))))
         }
     }
 }

@@ -36,11 +36,23 @@ import WireFormat
         #expect(try decodedReply(reply, .v3).body == .batch(Self.answers))
     }
 
-    @Test func `versions before 3 know no batch`() {
-        let bytes = encodedRequest(.batch(Self.requests), .v3)
-        for version in [ProtocolVersion.v1, .v2] {
-            #expect(throws: WireError.self) { try decodedRequest(bytes, version) }
+    @Test(arguments: [ProtocolVersion.v1, .v2, .v3])
+    func `a batch may come in any version, its requests in that version`(
+        version: ProtocolVersion
+    ) throws {
+        let enqueue = RequestBody.enqueue(
+            EnqueueRequest(
+                request: .replay(
+                    cookie: 7,
+                    descriptor: LockDescriptor(
+                        resource: ResourceID(0x2_0000_0400, 0x33), requestedMode: .pr,
+                        grantedMode: .pr, policy: .plain))))
+        let bytes = encodedRequest(.batch([enqueue, enqueue]), version)
+        guard case .batch(let read) = try decodedRequest(bytes, version) else {
+            Issue.record("no batch")
+            return
         }
+        #expect(read.count == 2)
     }
 
     @Test func `every message of a batch lies where the offsets say`() throws {

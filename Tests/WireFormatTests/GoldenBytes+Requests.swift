@@ -3,7 +3,7 @@ extension GoldenBytes {
     static let requests: [String: GoldenBytes] = [
         "target show": GoldenBytes(
             both: """
-                02(7)d30bd00b(20)b8(3)08(11)6712000003000100870c(166)2301(6)
+                02(7)d30bd00b(20)b8(3)08(11)6712000003000100890c(166)2301(6)
                 """),
         "convert": GoldenBytes(
             v1: """
@@ -296,6 +296,15 @@ extension GoldenBytes {
             both: """
                 02(7)d30bd00b(20)b8(3)18(11)6712000003000100830c(166)0203030188130000f401000030
                 7500000100000a00000200
+                """),
+        "upgrade order": GoldenBytes(
+            both: """
+                02(7)d30bd00b(20)b8(3)28(11)6712000003000100870c(166)0101010088130000f40100003
+                07500000100000a00000200d0070000e80300000101(6)
+                """),
+        "upgrade receipts": GoldenBytes(
+            both: """
+                02(7)d30bd00b(20)b8(3)0a(11)6712000003000100880c(166)0800636c69656e742d31(6)
                 """),
         "upgrade status": GoldenBytes(
             both: """

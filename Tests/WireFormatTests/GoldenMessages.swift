@@ -269,6 +269,15 @@ enum GoldenMessages {
             ),
             ("abort recovery", .abortRecovery),
             ("target show", .targetShow(TargetShowRequest(firstClient: 0x123))),
+            (
+                "upgrade order",
+                .upgradeOrder(
+                    UpgradeStart(
+                        scheme: .drain, cachePolicy: .keep, deadlinePolicy: .wait,
+                        deadlineMs: 5_000, expectedPauseMs: 500, expiryMs: 30_000, next: nid,
+                        preflushMs: 2_000, pauseBudgetMs: 1_000, readPolicy: .wait, holds: true))
+            ),
+            ("upgrade receipts", .upgradeReceipts(after: "client-1")),
         ]
     }
 
@@ -310,6 +319,26 @@ enum GoldenMessages {
                     uuid: "client-1", nid: nid, admission: .waiting, isCountedOut: true,
                     isConnected: true, version: .v1, receiptNs: 6)
             ])
+        var detailed = status
+        var details = UpgradeDetails()
+        details.isOrdered = true
+        details.holds = true
+        details.lastAbort = 2
+        details.finalized = .v2
+        details.storeFormat = 1
+        details.clientCount = 1
+        details.deadlineLeftMs = 7
+        details.expiryLeftMs = 8
+        details.next = nid
+        details.uncommittedBytes = 9
+        details.commitLagNs = 10
+        details.lastCommitNs = 11
+        details.clients = [
+            .init(
+                standing: 3, hasNotice: true, isFlushed: false, requestCount: 0, silentMs: 12,
+                receipt: receipt)
+        ]
+        detailed.details = details
         return [
             (
                 "converted", .ldlmConvert,
@@ -388,6 +417,23 @@ enum GoldenMessages {
             ("upgrade started", .upgradeStart, .upgradeStarted(epoch)),
             ("upgrade status", .upgradeStatus, .upgradeStatus(status)),
             ("target", .targetShow, .target(target)),
+            ("upgrade status with details", .upgradeStatus, .upgradeStatus(detailed)),
+            (
+                "upgrade answer", .upgradeOrder,
+                .upgradeAnswer(
+                    UpgradeAnswer(isTaken: false, phase: .held, epoch: epoch, sentence: "wait"))
+            ),
+            (
+                "upgrade receipts", .upgradeReceipts,
+                .upgradeReceipts(
+                    UpgradeReceiptsReply(
+                        isLive: false, epoch: epoch, lastTransno: Transno(rawValue: 0x79),
+                        rows: [
+                            .init(
+                                uuid: "client-1", nid: nid, kind: .receipt, hasReturned: true,
+                                receipt: receipt)
+                        ], isEnd: true))
+            ),
             (
                 "audit", .auditRead,
                 .audit(

@@ -18,7 +18,7 @@ import WireFormat
             }
         }
         #expect(GoldenBytes.requests.count == GoldenMessages.requests.count)
-        #expect(Set(GoldenMessages.requests.map(\.body.opcode)).count == 36)
+        #expect(Set(GoldenMessages.requests.map(\.body.opcode)).count == 38)
     }
 
     @Test func `replies are written and read as on the day of their release`() throws {

@@ -139,7 +139,7 @@ import WireFormat
         // An opcode stands behind the container of two buffers, 16 bytes into the header.
         let place = 40 + 16
         for number in [
-            0, 1, 33, 107, 110, 401, 3000, 3013, 3099, 3107, 3208, 3301, 0xFFFF,
+            0, 1, 33, 107, 110, 401, 3000, 3013, 3099, 3107, 3210, 3302, 0xFFFF,
             .max,
         ] as [UInt32] {
             var wrong = bytes

@@ -20,7 +20,9 @@ import WireFormat
             (.objectPunch, 3105, "object punch"), (.objectGetattr, 3106, "object getattr"),
             (.upgradeProgress, 3201, "upgrade progress"), (.targetUp, 3202, "target up"),
             (.upgradeStart, 3203, "upgrade start"), (.upgradeStatus, 3204, "upgrade status"),
-            (.auditRead, 3205, "audit read"),
+            (.auditRead, 3205, "audit read"), (.abortRecovery, 3206, "abort recovery"),
+            (.upgradeOrder, 3207, "upgrade order"),
+            (.upgradeReceipts, 3208, "upgrade receipts"),
             (.locate, 3011, "locate"),
             (.link, 3012, "link"),
             (.ostStatfs, 13, "statfs"),
@@ -106,10 +108,14 @@ import WireFormat
         #expect(ProtocolVersion.v3.rawValue == 3 && ProtocolVersion.v3.modifyingRequestsMax == 8)
         #expect(Features.upgrade.rawValue == 1)
         #expect(Features.caching.rawValue == 2 && Features.grants.rawValue == 4)
-        #expect(UpgradeScheme.allCases.map(\.rawValue) == [1, 2])
+        #expect(UpgradeScheme.allCases.map(\.rawValue) == [1, 2, 3])
         #expect(DeadlinePolicy.allCases.map(\.rawValue) == [1, 2, 3])
         #expect(CachePolicy.allCases.map(\.rawValue) == [1, 2, 3])
-        #expect(UpgradePhase.allCases.map(\.rawValue) == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+        #expect(UpgradePhase.allCases.map(\.rawValue) == Array(0...11))
+        #expect(UpgradeAction.allCases.map(\.rawValue) == [0, 1, 2, 3])
+        #expect(ReadPolicy.allCases.map(\.rawValue) == [0, 1])
+        #expect(UpgradeReceiptsReply.Kind.allCases.map(\.rawValue) == Array(0...5))
+        #expect(Features.readPolicy.rawValue == 0x100 && Features.batchedReplay.rawValue == 0x200)
         #expect(
             [AdmissionState.none, .granted, .revoking, .waiting, .committed].map(\.rawValue)
                 == [0, 1, 2, 3, 4])

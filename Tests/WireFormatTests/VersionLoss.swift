@@ -119,8 +119,8 @@ extension RequestBody {
         case .connect, .disconnect, .ping, .enqueue, .cancel, .convert, .blockingAST,
             .completionAST, .glimpseAST,
             .objectCreate, .objectDestroy, .objectRead, .objectGetattr, .upgradeProgress,
-            .targetUp, .upgradeStart, .upgradeStatus, .auditRead, .abortRecovery,
-            .targetShow, .batch, .statfs, .sync:
+            .targetUp, .upgradeStart, .upgradeOrder, .upgradeReceipts, .upgradeStatus, .auditRead,
+            .abortRecovery, .targetShow, .batch, .statfs, .sync:
             return self
         }
     }
@@ -182,7 +182,8 @@ extension ReplyBody {
             return .objectAttributes(body)
         case .read: return withoutChecksums
         case .empty, .connect, .enqueue, .converted, .valueBlock, .receipt, .upgradeStarted,
-            .upgradeStatus, .audit, .batch, .written, .statfs, .target:
+            .upgradeAnswer, .upgradeReceipts, .upgradeStatus, .audit, .batch, .written, .statfs,
+            .target:
             return self
         }
     }

@@ -51,9 +51,9 @@ struct Sluice: AsyncParsableCommand {
             """,
         version: "sluice 0.1.0",
         subcommands: [
-            ServeCommand.self, FileSystemCommand.self, UpgradeCommand.self, NetCommand.self,
-            TargetCommand.self, ClientCommand.self, StoreCommand.self, BenchCommand.self,
-            ReportCommand.self, DemoCommand.self, StressCommand.self, SimulateCommand.self,
-            FabricCommand.self, DoctorCommand.self,
+            ServeCommand.self, FileSystemCommand.self, UpgradeCommand.self,
+            MaintenanceCommand.self, NetCommand.self, TargetCommand.self, ClientCommand.self,
+            StoreCommand.self, BenchCommand.self, ReportCommand.self, DemoCommand.self,
+            StressCommand.self, SimulateCommand.self, FabricCommand.self, DoctorCommand.self,
         ])
 }

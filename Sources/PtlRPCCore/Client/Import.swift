@@ -60,6 +60,13 @@ struct Import: Sendable {
         /// Saved requests that were sent and not answered, and those of them that carry bulk.
         var updatesUnderWay = 0
         var bulkUnderWay = 0
+        /// After a clean stop, to a target that takes batches: what is held is told in one message.
+        var isBatched = false
+        /// The owner's answers, until it is clear whether they fit one message.
+        var opens: [(RequestBody, UInt64)]?
+        var locks: [(RequestBody, UInt64)]?
+        /// The one message is under way; its answer is the end of the recovery.
+        var isSingle = false
         /// Replays under way when the connection was lost.
         var interrupted = RequestList()
     }

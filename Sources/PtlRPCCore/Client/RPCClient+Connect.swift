@@ -19,6 +19,11 @@ extension RPCClient {
         imports[index].parked = sendConnect(index, endpoint, &lnet, now)
     }
 
+    /// The target does not come back elsewhere after all: a connect that waits there is forgotten.
+    public mutating func forgetPreconnect(_ index: Int) {
+        if imports[index].state.isConnected { abandonParked(index) }
+    }
+
     /// A push said that the target is up: reconnects there now, whatever back-off runs. Ignored
     /// where the import knows that instance or a newer one.
     public mutating func targetUp(
@@ -299,7 +304,7 @@ extension RPCClient {
             }
             noteCommitted(index, reply.lastCommitted)
             loseUncommitted(index)
-            beginRecovery(index, reply.instance, &lnet, now)
+            beginRecovery(index, reply.instance, isClean: true, &lnet, now)
         }
     }
 

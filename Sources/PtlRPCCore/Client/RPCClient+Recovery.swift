@@ -12,11 +12,23 @@ extension RPCClient {
         _ index: Int, _ opens: [(RequestBody, UInt64)], lnet: inout LNetCore, now: Ticks
     ) {
         guard case .awaitingOpens = imports[index].recovery?.phase else { return }
-        imports[index].recovery!.phase = .opens
-        imports[index].recovery!.replays =
-            configuration.mutation.is(.forgetsOpenReplays) ? [] : opens
-        imports[index].recovery!.nextReplay = 0
+        let opens = configuration.mutation.is(.forgetsOpenReplays) ? [] : opens
+        if imports[index].recovery!.isBatched, imports[index].savedCount == 0 {
+            // Nothing lies between the opens and the locks: they may go together.
+            imports[index].recovery!.opens = opens
+            imports[index].recovery!.phase = .awaitingLocks
+            imports[index].enter(.replayLocks, now)
+            events.append(.needLockReplays(import: index))
+            return
+        }
+        tellOpens(index, opens)
         pumpRecovery(index, &lnet, now)
+    }
+
+    private mutating func tellOpens(_ index: Int, _ opens: [(RequestBody, UInt64)]) {
+        imports[index].recovery!.phase = .opens
+        imports[index].recovery!.replays = opens
+        imports[index].recovery!.nextReplay = 0
     }
 
     /// The owner's answer to `needLockReplays`: its locks in the order in which they are to be
@@ -25,10 +37,41 @@ extension RPCClient {
         _ index: Int, _ locks: [(RequestBody, UInt64)], lnet: inout LNetCore, now: Ticks
     ) {
         guard case .awaitingLocks = imports[index].recovery?.phase else { return }
+        if let opens = imports[index].recovery!.opens {
+            imports[index].recovery!.opens = nil
+            let count = opens.count + locks.count
+            if (1...Batch.countMax).contains(count) {
+                return tellAll(index, opens + locks, &lnet, now)
+            }
+            // Too many for one: the opens first, as ever.
+            imports[index].recovery!.locks = locks
+            imports[index].enter(.replay, now)
+            tellOpens(index, opens)
+        } else {
+            tellLocks(index, locks)
+        }
+        pumpRecovery(index, &lnet, now)
+    }
+
+    private mutating func tellLocks(_ index: Int, _ locks: [(RequestBody, UInt64)]) {
         imports[index].recovery!.phase = .locks
         imports[index].recovery!.replays = locks
         imports[index].recovery!.nextReplay = 0
-        pumpRecovery(index, &lnet, now)
+    }
+
+    /// Everything that is held in one message, which says too that there is no more: one round trip
+    /// in the place of three. It comes whole or not at all.
+    private mutating func tellAll(
+        _ index: Int, _ all: [(RequestBody, UInt64)], _ lnet: inout LNetCore, _ now: Ticks
+    ) {
+        tellLocks(index, [])
+        imports[index].recovery!.isSingle = true
+        imports[index].recovery!.unansweredReplays = 1
+        imports[index].counters.replayed &+= UInt64(all.count)
+        let xid = sendInternal(
+            index, .lockReplay, .batch(all.map(\.0)), flags: [.requestReplayDone, .lockReplayDone],
+            &lnet, now)
+        imports[index].recovery!.batches.append(.init(xid: xid, cookies: all.map(\.1)))
     }
 
     // MARK: Beginning
@@ -91,7 +134,8 @@ extension RPCClient {
 
     /// Tells an instance what the one before it knew. Goes on where it stopped if it is the same.
     mutating func beginRecovery(
-        _ index: Int, _ instance: UInt64, _ lnet: inout LNetCore, _ now: Ticks
+        _ index: Int, _ instance: UInt64, isClean: Bool = false, _ lnet: inout LNetCore,
+        _ now: Ticks
     ) {
         if imports[index].recovery?.instance == instance {
             resumeRecovery(index, &lnet, now)
@@ -99,6 +143,8 @@ extension RPCClient {
         }
         abandonRecovery(index, &lnet)
         imports[index].recovery = Import.Recovery(instance: instance)
+        imports[index].recovery!.isBatched =
+            isClean && imports[index].features.contains(.batchedReplay)
         imports[index].enter(.replay, now)
         events.append(.needOpenReplays(import: index))
     }
@@ -115,6 +161,8 @@ extension RPCClient {
             unlist(xid, index)
             let flags: MessageFlags =
                 switch requests[xid].kind {
+                case .lockReplay where imports[index].recovery!.isSingle:
+                    [.resent, .requestReplayDone, .lockReplayDone]
                 case .lockReplay: [.resent, .requestReplayDone]
                 case .call: [.resent, .replay]
                 case .openReplay, .connect, .disconnect, .ping, .finalPing: .resent
@@ -167,12 +215,20 @@ extension RPCClient {
             case .requests:
                 guard replaySaved(index, &lnet, now) else { return }
                 prune(index)
-                imports[index].recovery!.phase = .awaitingLocks
                 imports[index].enter(.replayLocks, now)
-                events.append(.needLockReplays(import: index))
+                if let locks = imports[index].recovery!.locks {
+                    imports[index].recovery!.locks = nil
+                    tellLocks(index, locks)
+                } else {
+                    imports[index].recovery!.phase = .awaitingLocks
+                    events.append(.needLockReplays(import: index))
+                }
             case .locks:
                 guard sendReplays(index, .lockReplay, .requestReplayDone, &lnet, now) else {
                     return
+                }
+                if imports[index].recovery!.isSingle {
+                    return becomeFull(index, &lnet, now)
                 }
                 imports[index].recovery!.phase = .finalPing
                 imports[index].recovery!.replays = []
@@ -211,8 +267,9 @@ extension RPCClient {
         _ index: Int, _ kind: Request.Kind, _ flags: MessageFlags, _ lnet: inout LNetCore,
         _ now: Ticks
     ) -> Bool {
-        let batchCountMax =
-            imports[index].version >= .v3 ? min(configuration.batchCountMax, Batch.countMax) : 1
+        let isBatching =
+            imports[index].version >= .v3 || imports[index].features.contains(.batchedReplay)
+        let batchCountMax = isBatching ? min(configuration.batchCountMax, Batch.countMax) : 1
         while imports[index].recovery!.unansweredReplays < configuration.replaysInFlightMax,
             imports[index].recovery!.nextReplay < imports[index].recovery!.replays.count
         {

@@ -82,7 +82,8 @@ extension RequestBody {
     /// and the target answers it at once.
     var isUrgent: Bool {
         switch self {
-        case .cancel, .convert, .ping, .disconnect, .upgradeProgress, .upgradeStatus, .upgradeStart:
+        case .cancel, .convert, .ping, .disconnect, .upgradeProgress, .upgradeStatus, .upgradeStart,
+            .upgradeOrder, .upgradeReceipts:
             true
         case .enqueue(let enqueue): enqueue.receipt != nil
         default: false

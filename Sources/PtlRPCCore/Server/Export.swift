@@ -46,6 +46,8 @@ struct Export: Sendable {
     var isAbsent = false
     /// Part of the clean record until its final ping: told so at every connect.
     var isCleanRecord = false
+    /// Only clean stops lie between this instance of the target and the present one.
+    var cleanSince: UInt64 = 0
     /// No request has used this handle: the client may not have had the connect reply.
     var isUnheard = true
     /// A new client; told so again while it is unheard.

@@ -91,6 +91,8 @@ extension RPCServer {
             let isSame =
                 exports[index].clientHandle == request.clientHandle
                 && exports[index].isObserver == request.isObserver
+                && !(exports[index].isCleanRecord
+                    && request.lastInstance < exports[index].cleanSince)
             if isSame {
                 try reconnect(index, request, version, features, header, put, lnet: &lnet)
                 return
@@ -160,7 +162,8 @@ extension RPCServer {
             if exports[index].recovery != .none {
                 .recovering
             } else if exports[index].isCleanRecord {
-                .cleanRecord
+                // Without the feature it knows nothing of records: saved replies answer its resends.
+                features.contains(.upgrade) ? .cleanRecord : .recovering
             } else if exports[index].isFresh, exports[index].isUnheard {
                 .fresh
             } else {

@@ -109,8 +109,8 @@ extension RPCServer {
             return
         }
         switch request.body {
-        case .disconnect, .upgradeStatus, .upgradeStart, .auditRead, .abortRecovery,
-            .targetShow:
+        case .disconnect, .upgradeStatus, .upgradeStart, .upgradeOrder, .upgradeReceipts,
+            .auditRead, .abortRecovery, .targetShow:
             enqueue(request, .executing)
         default:
             // New work waits at the client until everything old is back.

@@ -139,6 +139,12 @@ extension RPCServer {
             return
         }
         if case .batch(let bodies) = body {
+            guard exports[index].version >= .v3 || exports[index].features.contains(.batchedReplay)
+            else {
+                counters.violations += 1
+                sendError(.protocolError, header, put, replyPortal, lnet: &lnet)
+                return
+            }
             unpack(bodies, request, lnet: &lnet)
         } else {
             take(request, lnet: &lnet)
@@ -174,6 +180,13 @@ extension RPCServer {
             part.body = body
             part.batch = (slot, place)
             take(part, lnet: &lnet)
+        }
+        // A client of the clean record may have told all that it holds in this one.
+        if batch.flags.contains(.lockReplayDone), exports.contains(batch.export),
+            exports[batch.export].isCleanRecord
+        {
+            exports[batch.export].isCleanRecord = false
+            events.append(.replayDone(export: batch.export))
         }
     }
 

@@ -108,6 +108,14 @@ public struct RPCServer: Sendable {
             saved: record.saved)
     }
 
+    /// Since which instance only clean stops lie behind a client of the clean record. Who was last
+    /// connected to an earlier one has missed a recovery: it is a stranger. After `load`, before
+    /// `start`.
+    public mutating func setCleanSince(_ instance: UInt64, of index: UInt32) {
+        precondition(stage == .standby, "the record is loaded before the start")
+        if exports.contains(index) { exports[index].cleanSince = instance }
+    }
+
     /// Leaves standby: parked connects are taken, in the order of their first arrival.
     public mutating func start(_ mode: StartMode, lnet: inout LNetCore, now: Ticks) {
         precondition(stage == .standby, "a server starts once")

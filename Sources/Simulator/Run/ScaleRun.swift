@@ -303,7 +303,7 @@ extension UpgradePhase {
     /// Every client is accounted for.
     fileprivate var isPrepared: Bool {
         switch self {
-        case .committing, .sealed, .committed, .stopped: true
+        case .committing, .sealed, .held, .committed, .stopped: true
         default: false
         }
     }

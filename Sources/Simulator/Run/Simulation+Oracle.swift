@@ -114,7 +114,7 @@ extension Simulation {
                 targets[place].upgradeLimit, cluster.now + .seconds(1))
         }
         switch phase {
-        case .announced, .gathering, .committing:
+        case .announced, .gathering, .committing, .held:
             if cluster.now > targets[place].upgradeLimit {
                 fail(.forgotten, "\(targets[place].name) is still \(phase)")
             }

@@ -206,7 +206,7 @@ extension Simulation {
         let place = targetOfNode[node]
         guard place >= 0 else { return }
         switch action {
-        case .commit, .upgrade: break
+        case .commit, .upgrade, .releaseStore, .abandon: break
         case .serving(_, let start):
             note(node, "\(start)")
             coverage.note(start)
@@ -235,7 +235,7 @@ extension Simulation {
                 diskTroubleUntil[place] = cluster.now + .seconds(10)
                 coverage.damages += 1
             case .upgrade(let text):
-                if text.hasPrefix("upgrade aborted") || text.hasPrefix("upgrade refused") {
+                if text.hasPrefix("upgrade given up") || text.hasPrefix("upgrade refused") {
                     coverage.aborts += 1
                     if cluster.peekServer(node, { $0.phase.isOnItsWay }) != true {
                         dismissStandby(place)
@@ -254,7 +254,7 @@ extension UpgradePhase {
     /// The upgrade in hand can still come to its end.
     var isOnItsWay: Bool {
         switch self {
-        case .announced, .gathering, .committing, .sealed, .committed, .stopped: true
+        case .announced, .gathering, .committing, .sealed, .held, .committed, .stopped: true
         case .serving, .aborting, .recovering, .standby, .starting: false
         }
     }

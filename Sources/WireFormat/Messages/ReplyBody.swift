@@ -15,6 +15,8 @@ public enum ReplyBody: Equatable, Sendable {
     case read(ObjectReadReply)
     case objectAttributes(ObjectAttributes)
     case upgradeStarted(UpgradeEpoch)
+    case upgradeAnswer(UpgradeAnswer)
+    case upgradeReceipts(UpgradeReceiptsReply)
     case upgradeStatus(UpgradeStatusReply)
     case audit(AuditReadReply)
     /// One answer for each request of a batch, in their order.
@@ -92,6 +94,8 @@ public enum ReplyBody: Equatable, Sendable {
         case .readdir(let body): body.encode(into: &writer, version)
         case .objectAttributes(let body): body.encode(into: &writer, version)
         case .upgradeStarted(let epoch): epoch.encode(into: &writer)
+        case .upgradeAnswer(let body): body.encode(into: &writer)
+        case .upgradeReceipts(let body): body.encode(into: &writer)
         case .upgradeStatus(let body): body.encode(into: &writer)
         case .audit(let body): body.encode(into: &writer)
         case .located(let body): body.encode(into: &writer, version)
@@ -163,6 +167,12 @@ public enum ReplyBody: Equatable, Sendable {
         case .upgradeStart:
             var reader = try message.reader(1, in: bytes)
             self = .upgradeStarted(try UpgradeEpoch(from: &reader))
+        case .upgradeOrder:
+            var reader = try message.reader(1, in: bytes)
+            self = .upgradeAnswer(try UpgradeAnswer(from: &reader))
+        case .upgradeReceipts:
+            var reader = try message.reader(1, in: bytes)
+            self = .upgradeReceipts(try UpgradeReceiptsReply(from: &reader))
         case .upgradeStatus:
             var reader = try message.reader(1, in: bytes)
             self = .upgradeStatus(try UpgradeStatusReply(from: &reader))

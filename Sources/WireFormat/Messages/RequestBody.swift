@@ -33,14 +33,18 @@ public enum RequestBody: Equatable, Sendable {
     /// The client is still preparing for this upgrade: do not take it for dead.
     case upgradeProgress(UpgradeEpoch)
     case targetUp(TargetUp)
+    /// What builds before `upgradeOrder` know: begin, or give up.
     case upgradeStart(UpgradeStart)
+    case upgradeOrder(UpgradeStart)
+    /// Receipts of clients whose names come after this one.
+    case upgradeReceipts(after: String)
     case upgradeStatus
     case auditRead(AuditReadRequest)
     /// Ends a recovery: who has not finished his part is evicted.
     case abortRecovery
     /// How is the target, and who are its clients?
     case targetShow(TargetShowRequest)
-    /// Several requests that read, or tell what the client holds; version 3 and later.
+    /// Several requests that read, or tell what the client holds; see `Batch` for who may.
     case batch([RequestBody])
     case locate(LocateRequest)
     case link(LinkRequest)
@@ -78,6 +82,8 @@ public enum RequestBody: Equatable, Sendable {
         case .upgradeProgress: .upgradeProgress
         case .targetUp: .targetUp
         case .upgradeStart: .upgradeStart
+        case .upgradeOrder: .upgradeOrder
+        case .upgradeReceipts: .upgradeReceipts
         case .upgradeStatus: .upgradeStatus
         case .auditRead: .auditRead
         case .abortRecovery: .abortRecovery
@@ -99,8 +105,9 @@ public enum RequestBody: Equatable, Sendable {
         case .connect, .disconnect, .ping, .enqueue, .cancel, .convert, .blockingAST,
             .completionAST, .glimpseAST,
             .getattr, .lookup, .openReplay, .readdir, .objectRead, .objectGetattr,
-            .upgradeProgress, .targetUp, .upgradeStart, .upgradeStatus, .auditRead, .abortRecovery,
-            .targetShow, .batch, .locate, .statfs, .sync:
+            .upgradeProgress, .targetUp, .upgradeStart, .upgradeOrder, .upgradeReceipts,
+            .upgradeStatus, .auditRead, .abortRecovery, .targetShow, .batch, .locate, .statfs,
+            .sync:
             false
         }
     }
@@ -111,7 +118,8 @@ public enum RequestBody: Equatable, Sendable {
         case .connect, .disconnect, .ping, .enqueue, .cancel, .convert, .blockingAST,
             .completionAST, .glimpseAST,
             .openReplay, .close, .objectWrite, .upgradeProgress, .targetUp, .upgradeStart,
-            .upgradeStatus, .auditRead, .abortRecovery, .targetShow:
+            .upgradeOrder, .upgradeReceipts, .upgradeStatus, .auditRead, .abortRecovery,
+            .targetShow:
             true
         case .getattr, .lookup, .setattr, .mkdir, .open, .unlink, .rename, .readdir,
             .objectCreate, .objectDestroy, .objectRead, .objectPunch, .objectGetattr, .batch,
@@ -238,6 +246,8 @@ public enum RequestBody: Equatable, Sendable {
         case .upgradeProgress(let epoch): epoch.encode(into: &writer)
         case .targetUp(let body): body.encode(into: &writer)
         case .upgradeStart(let body): body.encode(into: &writer)
+        case .upgradeOrder(let body): body.encodeOrder(into: &writer)
+        case .upgradeReceipts(let after): writeText(after, into: &writer)
         case .auditRead(let body): body.encode(into: &writer)
         case .targetShow(let body): body.encode(into: &writer)
         case .locate(let body): body.encode(into: &writer, version)
@@ -282,7 +292,7 @@ public enum RequestBody: Equatable, Sendable {
         case .abortRecovery:
             self = .abortRecovery
             return
-        case .batch where version >= .v3:
+        case .batch:
             var reader = try message.reader(1, in: bytes)
             self = .batch(try Batch.requests(from: &reader, version))
             return
@@ -362,6 +372,11 @@ public enum RequestBody: Equatable, Sendable {
         case .upgradeProgress: self = .upgradeProgress(try UpgradeEpoch(from: &reader))
         case .targetUp: self = .targetUp(try TargetUp(from: &reader))
         case .upgradeStart: self = .upgradeStart(try UpgradeStart(from: &reader))
+        case .upgradeOrder: self = .upgradeOrder(try UpgradeStart(order: &reader))
+        case .upgradeReceipts:
+            self = .upgradeReceipts(
+                after: try readText(
+                    from: &reader, limit: ConnectRequest.uuidSize, field: "client uuid"))
         case .auditRead: self = .auditRead(try AuditReadRequest(from: &reader))
         case .targetShow: self = .targetShow(try TargetShowRequest(from: &reader))
         case .locate: self = .locate(try LocateRequest(from: &reader, version))

@@ -17,7 +17,8 @@ public struct BatchAnswer: Equatable, Sendable {
 /// As in Lustre's batch RPC (`struct batch_update_request`, lustre_idl.h) each message has its
 /// operation in `lm_opc`; its other buffers are those that it has when it travels alone. Buffer 0
 /// is empty in a request and holds the status in an answer, where the RPC's own header stands
-/// otherwise. Version 3 and later. Little-endian:
+/// otherwise. In version 3 and later; before it with `Features.batchedReplay`, of what is told after
+/// a restart. Little-endian:
 ///
 /// | offset | size | field    | meaning                                  |
 /// |-------:|-----:|----------|------------------------------------------|
@@ -34,7 +35,6 @@ public enum Batch {
     static func encode(
         _ requests: [RequestBody], _ version: ProtocolVersion, into writer: inout WireWriter
     ) {
-        precondition(version >= .v3, "batches begin with version 3")
         encodeHead(requestMagic, requests.count, into: &writer)
         for request in requests {
             precondition(request.mayBeBatched, "what may stand in a batch")
@@ -50,7 +50,6 @@ public enum Batch {
     static func encode(
         _ answers: [BatchAnswer], _ version: ProtocolVersion, into writer: inout WireWriter
     ) {
-        precondition(version >= .v3, "batches begin with version 3")
         encodeHead(answerMagic, answers.count, into: &writer)
         for answer in answers {
             let start = writer.count

@@ -50,7 +50,9 @@ public struct Opcode: RawRepresentable, Hashable, Sendable, BitwiseCopyable {
     public static let upgradeStatus = Opcode(rawValue: 3204)
     public static let auditRead = Opcode(rawValue: 3205)
     public static let abortRecovery = Opcode(rawValue: 3206)
-    public static let targetShow = Opcode(rawValue: 3207)
+    public static let upgradeOrder = Opcode(rawValue: 3207)
+    public static let upgradeReceipts = Opcode(rawValue: 3208)
+    public static let targetShow = Opcode(rawValue: 3209)
 
     /// Several requests in one message; version 3 and later.
     public static let batch = Opcode(rawValue: 3301)
@@ -105,6 +107,8 @@ public struct Opcode: RawRepresentable, Hashable, Sendable, BitwiseCopyable {
         case .auditRead: "audit read"
         case .abortRecovery: "abort recovery"
         case .targetShow: "target show"
+        case .upgradeOrder: "upgrade order"
+        case .upgradeReceipts: "upgrade receipts"
         case .batch: "batch"
         default: "opcode \(rawValue)"
         }
@@ -190,5 +194,11 @@ public struct Features: OptionSet, Sendable {
     public static let caching = Features(rawValue: 2)
     /// Room for dirty bytes is set aside before they are written (`ocd_grant`).
     public static let grants = Features(rawValue: 4)
-    public static let supported: Features = [.upgrade, .caching, .grants]
+    /// Knows notices that say what becomes of reads.
+    public static let readPolicy = Features(rawValue: 1 << 8)
+    /// Tells what it holds after a restart in batches, in versions before 3 too.
+    public static let batchedReplay = Features(rawValue: 1 << 9)
+    public static let supported: Features = [
+        .upgrade, .caching, .grants, .readPolicy, .batchedReplay,
+    ]
 }

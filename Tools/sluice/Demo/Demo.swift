@@ -95,11 +95,10 @@ final class Demo {
         phase = "upgrading \(name): drain"
         old.measure()
         let order = UpgradeStart(
-            scheme: .drain, deadlineMs: 20_000, expiryMs: 60_000, next: standby.nid)
+            scheme: .drain, deadlineMs: 20_000, expiryMs: 60_000, next: standby.nid,
+            preflushMs: 3_000)
         try await observe(place, isAnnounced: true)
-        guard case .upgradeStarted = try await loaded.send(.upgradeStart(order), to: place) else {
-            throw Failure("\(name) does not begin its upgrade")
-        }
+        try await loaded.give(order, to: place)
         let end = try await cluster.waitForEnd(of: old, seconds: 60)
         guard end == .exited(0) else {
             throw Failure("\(name) did not end cleanly (\(end)): \(old.lastWords)")

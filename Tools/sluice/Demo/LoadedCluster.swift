@@ -172,6 +172,13 @@ final class LoadedCluster {
         return try await running.admin.send(body, to: place)
     }
 
+    /// Gives a target an order, as an administrator; throws the target's own sentence where it is
+    /// refused.
+    func give(_ order: UpgradeStart, to place: Int) async throws {
+        guard let running else { throw Failure("the cluster was not started") }
+        try await TargetOrders(client: running.admin, place: place).give(order)
+    }
+
     /// Waits until a target serves, as it says itself.
     func waitUntilServing(_ place: Int, seconds: UInt64) async throws {
         let limit = now + .seconds(seconds)

@@ -292,7 +292,7 @@ struct ServeCommand: ParsableCommand {
         options.configuration.isForced = force
         options.configuration.fault = fault?.fault
         let log = makeLog()
-        options.claim = StoreClaim(host: host, address: nid.description)
+        options.claim = StoreClaim(host: host, address: own[0].description)
         options.claim.silenceMaxMs = takeOverAfter.map { UInt64($0 * 1000) }
         if fence != nil || takeOverAfter != nil {
             let fence = Fence(

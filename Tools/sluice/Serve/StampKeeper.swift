@@ -26,6 +26,7 @@ final class StampKeeper: Sendable {
         case .allPrepared: name = "prepared"
         case .backlogCommitted: name = "backlog"
         case .sealed: name = "sealed"
+        case .held: name = "held"
         case .committed: name = "committed"
         case .stopped: name = "stopped"
         case .aborted: name = "aborted"

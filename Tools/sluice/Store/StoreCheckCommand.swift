@@ -82,7 +82,8 @@ extension StoreError {
     fileprivate var isDamage: Bool {
         switch self {
         case .corrupt, .metadataMissing, .objectsMissing: true
-        case .inUse, .noStore, .wrongTarget, .newerFormat, .unknownFeatures, .denied, .full,
+        case .inUse, .heldElsewhere, .noStore, .wrongTarget, .newerFormat, .unknownFeatures,
+            .denied, .full,
             .system:
             false
         }

@@ -50,8 +50,15 @@ extension StressRun {
             "\(name(place)): \(scheme.name) from \(spelled(old.build)) to \(spelled(next)), "
                 + "late clients: \(policy)")
         if scheme == .drain { report.incidents.drains += 1 } else { report.incidents.syncs += 1 }
-        let ordered = try? await loaded.send(.upgradeStart(order), to: place)
-        let isOrdered = if case .upgradeStarted? = ordered { true } else { false }
+        let isOrdered: Bool
+        do {
+            try await loaded.give(order, to: place)
+            isOrdered = true
+        } catch {
+            // Killed, hung, or recovering meanwhile.
+            say("\(name(place)): not ordered: \(error)")
+            isOrdered = false
+        }
         var isCalledOff = !isOrdered
         if let callsOffAfter, isOrdered {
             try await idle(milliseconds: callsOffAfter)
@@ -139,10 +146,8 @@ extension StressRun {
 
     /// Asks a target to call its upgrade off; whether it serves, and has none.
     private func isBackToServing(_ place: Int) async throws -> Bool {
-        var abort = UpgradeStart(
-            scheme: .drain, deadlineMs: 1_000, expiryMs: 1_000, next: NID(rawValue: 0))
-        abort.isAbort = true
-        _ = try? await loaded.send(.upgradeStart(abort), to: place)
+        // Refused where it is too late for it, or where nothing is left to call off.
+        try? await loaded.give(UpgradeStart(.abort), to: place)
         guard case .upgradeStatus(let status)? = try? await loaded.send(.upgradeStatus, to: place)
         else { return false }
         return status.phase == .serving

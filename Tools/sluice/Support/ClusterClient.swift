@@ -80,6 +80,15 @@ final class ClusterClient: Sendable {
         }
     }
 
+    /// Asks a node whether it is there, through LNet; throws why not.
+    @discardableResult
+    func ping(_ nid: NID) async throws -> PingAnswer {
+        let answer = await withCheckedContinuation { continuation in
+            fleet.ping(nid, timeout: .seconds(2)) { continuation.resume(returning: $0) }
+        }
+        return try answer.get()
+    }
+
     private func withTimeout(
         _ timeout: Duration, _ operation: FileOperation
     ) async -> Result<FileResult, OperationError> {

@@ -5,32 +5,29 @@ import WireFormat
 /// `sluice upgrade start`: the order that begins it.
 struct UpgradeStartCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "start", abstract: "Order a target to drain and hand over.")
-
-    enum Scheme: String, ExpressibleByArgument, CaseIterable {
-        case drain
-        case sync
-    }
-
-    enum Policy: String, ExpressibleByArgument, CaseIterable {
-        case wait
-        case leaveBehind = "leave-behind"
-        case abort
-    }
+        commandName: "start", abstract: "Order a target to drain and hand over.",
+        discussion: """
+            Scheme drain gates the clients, takes a receipt from each, commits, tells them and hands \
+            over. Scheme sync gates nobody: the target commits before every reply, and stops. Scheme \
+            crash ends the server at once, unannounced; the next instance recovers by replay, which \
+            it refuses where its protocol range is another.
+            """)
 
     @Option(help: ArgumentHelp("The target to upgrade.", valueName: "name"))
     var target: String
 
     @OptionGroup var clusterOptions: ClusterOptions
 
-    @Option(help: "drain gates the clients; sync commits before every reply instead.")
-    var scheme = Scheme.drain
+    @Option(help: "How it is brought down: drain, sync or crash.")
+    var scheme = SchemeName.drain
 
-    @Option(help: ArgumentHelp("How long clients may take to prepare.", valueName: "s"))
-    var deadline = 10.0
+    @OptionGroup var policies: PolicyOptions
 
-    @Option(help: "What happens to clients that are not prepared by then.")
-    var late = Policy.leaveBehind
+    @Option(
+        help: ArgumentHelp(
+            "An upgrade that has not come to its end by then is given up by the target itself. "
+                + "Default: twice the deadline and 30 s.", valueName: "s"))
+    var expiry: Double?
 
     @Option(
         help: ArgumentHelp(
@@ -44,8 +41,8 @@ struct UpgradeStartCommand: AsyncParsableCommand {
     @OptionGroup var output: JSONOption
 
     func validate() throws {
-        guard deadline > 0, deadline <= 86_400 else {
-            throw ValidationError("--deadline must be above 0 and at most 86400 seconds")
+        if let expiry, !(expiry > 0 && expiry <= 604_800) {
+            throw ValidationError("--expiry must be above 0 and at most 604800 seconds")
         }
     }
 
@@ -56,48 +53,26 @@ struct UpgradeStartCommand: AsyncParsableCommand {
         var status: UpgradeReport?
     }
 
+    private var wireScheme: UpgradeScheme {
+        switch scheme {
+        case .drain: .drain
+        case .sync: .sync
+        case .crash: .crash
+        }
+    }
+
     func run() async throws {
         let file = try clusterOptions.load()
         let place = try file.index(of: target)
         let client = try clusterOptions.client(for: file)
-        let before = try await UpgradeReport.ask(client, place)
-        let next = try await destination(file.targets[place].nids, client, place)
-        let policy: DeadlinePolicy =
-            switch late {
-            case .wait: .wait
-            case .leaveBehind: .leaveBehind
-            case .abort: .abort
-            }
-        let milliseconds = UInt32(deadline * 1000)
-        let order = UpgradeStart(
-            scheme: scheme == .drain ? .drain : .sync, deadlinePolicy: policy,
-            deadlineMs: milliseconds, expiryMs: milliseconds &* 2 &+ 30_000,
-            next: next ?? NID(rawValue: 0))
-        let reply: ReplyBody
-        do {
-            reply = try await client.send(.upgradeStart(order), to: place)
-        } catch {
-            throw Failure("\(target) does not begin an upgrade now; it is \(before.phase)")
-        }
-        guard case .upgradeStarted(let epoch) = reply else {
-            throw Failure("\(target) answered something else")
-        }
+        let orders = TargetOrders(client: client, place: place)
+        let before = try await orders.status()
+        let next = try await orders.destination(next)
+        let order = policies.order(
+            scheme: wireScheme, expiry: expiry ?? policies.expiryDefault, next: next)
+        let epoch = try await orders.give(order)
         var status: UpgradeReport?
-        if wait {
-            let limit = ContinuousClock.now + .seconds(deadline * 2 + 60)
-            while ContinuousClock.now < limit {
-                if let now = try? await UpgradeReport.ask(client, place),
-                    now.instance != before.instance
-                {
-                    status = now
-                    break
-                }
-                try await Task.sleep(for: .milliseconds(50))
-            }
-            guard status != nil else {
-                throw Failure("\(target) did not come back in time; is its standby running?")
-            }
-        }
+        if wait { status = try await awaitNext(orders, before, epoch) }
         await client.close()
         if output.json {
             try Output.json(
@@ -111,18 +86,23 @@ struct UpgradeStartCommand: AsyncParsableCommand {
         }
     }
 
-    /// Where the target comes back: what was asked for, else the NID of a pair that it is not on
-    /// now. A target that was upgraded before stands on its second one.
-    private func destination(
-        _ nids: [NID], _ client: ClusterClient, _ place: Int
-    ) async throws -> NID? {
-        if let next {
-            guard nids.contains(next) else {
-                throw Failure("\(next) is no NID of \(target): clients would not find it there")
-            }
-            return next
+    /// The next instance's account; throws where the target gives up or nobody comes.
+    private func awaitNext(
+        _ orders: TargetOrders, _ before: UpgradeStatusReply, _ epoch: UpgradeEpoch
+    ) async throws -> UpgradeReport {
+        let limit = max(expiry ?? policies.expiryDefault, policies.deadline) + 30
+        let found = try await orders.wait(seconds: limit) { now in
+            now.instance != before.instance
+                || now.phase == .serving && now.details?.lastAbort != nil
         }
-        guard nids.count == 2, let now = await client.currentNID(of: place) else { return nil }
-        return nids.first { $0 != now }
+        guard let found else {
+            throw Failure("\(target) did not come back in time; is its standby running?")
+        }
+        guard found.instance != before.instance else {
+            throw Failure(
+                "\(target) gave upgrade \(epoch) up and serves on: "
+                    + UpgradeReport.words(ofAbort: found.details?.lastAbort))
+        }
+        return UpgradeReport(found)
     }
 }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import ClientCore
+import UpgradeCore
 import WireFormat
 
 /// `sluice upgrade status`: who is prepared, who is not, and why.
@@ -37,6 +38,22 @@ struct UpgradeReport: Encodable {
         var isConnected: Bool
         var protocolVersion: Int
         var receiptMs: Double?
+        var silentMs: Double?
+        var requests: Int?
+    }
+
+    /// The order in hand.
+    struct Order: Encodable {
+        var scheme: String
+        var cache: String
+        var reads: String
+        var late: String
+        var holds: Bool
+        var isPreflushing: Bool
+        var deadlineLeftMs: Double
+        var expiryLeftMs: Double
+        var pauseBudgetMs: Double?
+        var next: String?
     }
 
     var target: String
@@ -51,12 +68,17 @@ struct UpgradeReport: Encodable {
     var evictions: UInt64
     var preparedMs: Double?
     var committedMs: Double?
+    var order: Order?
+    var lastAbort: String?
+    var finalized: Int?
+    var uncommittedBytes: UInt64?
+    var commitLagMs: Double?
+    var lastCommitMs: Double?
+    var clientCount: Int
     var clients: [Client]
 
     static func ask(_ client: ClusterClient, _ place: Int) async throws -> UpgradeReport {
-        guard case .upgradeStatus(let reply) = try await client.send(.upgradeStatus, to: place)
-        else { throw Failure("\(client.file.targets[place].name) answered something else") }
-        return UpgradeReport(reply)
+        UpgradeReport(try await TargetOrders(client: client, place: place).status())
     }
 
     init(_ reply: UpgradeStatusReply) {
@@ -73,14 +95,30 @@ struct UpgradeReport: Encodable {
         evictions = reply.evictions
         preparedMs = Self.milliseconds(reply.preparedNs)
         committedMs = Self.milliseconds(reply.committedNs)
-        let isUpgrading = ![.serving, .recovering, .standby, .starting].contains(reply.phase)
-        clients = reply.clients.map { client in
-            let (state, reason) = Self.judge(client, isUpgrading: isUpgrading)
+        let isUpgrading = reply.phase.isUpgrading
+        let details = reply.details
+        lastAbort = details?.lastAbort.map(Self.words(ofAbort:))
+        finalized = details?.finalized.map { Int($0.rawValue) }
+        uncommittedBytes = details?.uncommittedBytes
+        commitLagMs = details.map { Double($0.commitLagNs) / 1e6 }
+        lastCommitMs = details.flatMap { Self.milliseconds($0.lastCommitNs) }
+        clientCount = details.map { Int($0.clientCount) } ?? reply.clients.count
+        if let details, details.isOrdered { order = Order(details) }
+        clients = reply.clients.enumerated().map { place, client in
+            let detail = details?.clients[place]
+            let (state, reason) = Self.judge(client, detail, isUpgrading: isUpgrading)
             return Client(
                 uuid: client.uuid, nid: client.nid.description, state: state, reason: reason,
                 isConnected: client.isConnected, protocolVersion: Int(client.version.rawValue),
-                receiptMs: Self.milliseconds(client.receiptNs))
+                receiptMs: Self.milliseconds(client.receiptNs),
+                silentMs: detail.map { Double($0.silentMs) },
+                requests: detail.map { Int($0.requestCount) })
         }
+    }
+
+    /// Why a target gave its last upgrade up.
+    static func words(ofAbort number: UInt8?) -> String {
+        number.flatMap(UpgradeAbortReason.init(rawValue:))?.words ?? "it does not say why"
     }
 
     private static func milliseconds(_ nanoseconds: UInt64) -> Double? {
@@ -88,7 +126,7 @@ struct UpgradeReport: Encodable {
     }
 
     private static func judge(
-        _ client: UpgradeStatusReply.Client, isUpgrading: Bool
+        _ client: UpgradeStatusReply.Client, _ detail: UpgradeDetails.Client?, isUpgrading: Bool
     ) -> (state: String, reason: String) {
         guard isUpgrading else {
             if !client.isConnected { return ("away", "not connected; its record is kept") }
@@ -104,7 +142,18 @@ struct UpgradeReport: Encodable {
         case .revoking, .granted, .none:
             if client.isCountedOut { return ("absent", "left behind; its record is kept") }
             if !client.isConnected { return ("not prepared", "not connected") }
-            return ("not prepared", "still finishes requests or writes back")
+            guard let detail else {
+                return ("not prepared", "still finishes requests or writes back")
+            }
+            let silence = "silent for \(Report.seconds(.milliseconds(Int(detail.silentMs))))"
+            if detail.isFlushed { return ("flushed", "gate open; \(silence)") }
+            if !detail.hasNotice {
+                return ("not prepared", "has not answered the notice, \(silence)")
+            }
+            if detail.requestCount > 0 {
+                return ("not prepared", "\(detail.requestCount) requests are being served")
+            }
+            return ("not prepared", "writes back or finishes operations, \(silence)")
         }
     }
 
@@ -118,11 +167,25 @@ struct UpgradeReport: Encodable {
         if epoch != UpgradeEpoch.none.description { lines.append("epoch      \(epoch)") }
         if let preparedMs { lines.append("prepared   after \(Report.ms(preparedMs)) ms") }
         if let committedMs { lines.append("committed  after \(Report.ms(committedMs)) ms") }
-        let prepared = clients.count { $0.state == "prepared" }
-        if !["serving", "recovering", "standby", "starting"].contains(phase) {
-            lines.append("clients    \(prepared) of \(clients.count) prepared")
+        if let uncommittedBytes, let commitLagMs {
+            lines.append(
+                "commits    \(uncommittedBytes) bytes to go, the oldest \(Report.ms(commitLagMs)) ms "
+                    + "old; the last took \(Report.ms(lastCommitMs ?? 0)) ms")
+        }
+        if let order {
+            lines.append("order      \(order.text)")
+        } else if let lastAbort {
+            lines.append("given up   \(lastAbort)")
+        }
+        if let finalized { lines.append("finalised  at protocol \(finalized)") }
+        let missing = clients.count { $0.state == "not prepared" || $0.state == "flushed" }
+        if order != nil {
+            lines.append("clients    \(clientCount - missing) of \(clientCount) prepared")
         } else {
-            lines.append("clients    \(clients.count)")
+            lines.append("clients    \(clientCount)")
+        }
+        if clients.count < clientCount {
+            lines.append("           (\(clients.count) are listed, those not prepared first)")
         }
         guard !clients.isEmpty else { return lines.joined(separator: "\n") }
         var table = TextTable("client", "nid", "protocol", "state", "receipt ms", "why")
@@ -150,5 +213,34 @@ enum Report {
         for _ in 0..<digits { scale *= 10 }
         let rounded = (value * scale).rounded() / scale
         return digits == 0 ? String(Int(rounded)) : String(rounded)
+    }
+}
+
+extension UpgradeReport.Order {
+    init(_ details: UpgradeDetails) {
+        scheme = details.scheme.name
+        cache = "\(details.cachePolicy)"
+        reads = "\(details.readPolicy)"
+        late =
+            switch details.deadlinePolicy {
+            case .wait: "wait"
+            case .leaveBehind: "leave-behind"
+            case .abort: "abort"
+            }
+        holds = details.holds
+        isPreflushing = details.isPreflushing
+        deadlineLeftMs = Double(details.deadlineLeftMs)
+        expiryLeftMs = Double(details.expiryLeftMs)
+        pauseBudgetMs = details.pauseBudgetMs == 0 ? nil : Double(details.pauseBudgetMs)
+        next = details.next.rawValue == 0 ? nil : details.next.description
+    }
+
+    var text: String {
+        var text = "\(scheme), cache \(cache), reads \(reads), late \(late)"
+        if isPreflushing { text += ", flushing with open gates" }
+        if holds { text += ", holds behind its seal" }
+        if let next { text += ", comes back at \(next)" }
+        text += "; deadline in \(Int(deadlineLeftMs / 1000)) s"
+        return text + ", given up in \(Int(expiryLeftMs / 1000)) s"
     }
 }

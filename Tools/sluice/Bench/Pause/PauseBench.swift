@@ -70,7 +70,7 @@ struct PauseBench {
             $0.connected == count && $0.operations >= count
         }
         let admin = try ClusterClient(
-            file, nid: DemoCluster.clientNID(clientCount), timeout: .seconds(30))
+            file, nids: [DemoCluster.clientNID(clientCount)], timeout: .seconds(30))
         var standby: ChildServer?
         if scheme != .crash {
             let next = try start(file, own, place: 1, standby: true, label: "next")
@@ -86,9 +86,7 @@ struct PauseBench {
             let order = UpgradeStart(
                 scheme: scheme == .drain ? .drain : .sync, deadlineMs: 20_000, expiryMs: 60_000,
                 next: standby.nid)
-            guard case .upgradeStarted = try await admin.send(.upgradeStart(order), to: 0) else {
-                throw Failure("the target does not begin its upgrade")
-            }
+            try await TargetOrders(client: admin, place: 0).give(order)
             next = standby
         } else {
             old.send(SIGKILL)
