@@ -3,7 +3,7 @@ import SluiceClient
 import Testing
 import WireFormat
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(3)))
 struct RuntimeFileTests {
     @Test func `every operation does over real sockets and a real disk what POSIX says`()
         async throws

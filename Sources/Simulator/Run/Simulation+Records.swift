@@ -23,23 +23,29 @@ extension Simulation {
             for part in parts { loads[index].records[register][part] = .none }
             return (
                 .unlockRecord(register, parts),
-                .recordLock(handle, Self.recordLock(.unlock, parts, isExclusive: true))
+                .recordLock(handle, Self.recordLock(.unlock, register, parts, isExclusive: true))
             )
         }
         let waits = random.oneIn(3)
         return (
             .lockRecord(register, parts, isExclusive: isExclusive, waits: waits),
             .recordLock(
-                handle, Self.recordLock(waits ? .lock : .tryLock, parts, isExclusive: isExclusive))
+                handle,
+                Self.recordLock(
+                    waits ? .lock : .tryLock, register, parts, isExclusive: isExclusive))
         )
     }
 
+    /// Registers share files: each has bytes of its own in them.
     private static func recordLock(
-        _ action: RecordLock.Action, _ parts: ClosedRange<Int>, isExclusive: Bool
+        _ action: RecordLock.Action, _ register: Int, _ parts: ClosedRange<Int>,
+        isExclusive: Bool
     ) -> RecordLock {
-        RecordLock(
+        let first = UInt64(register * 1_000)
+        return RecordLock(
             action, isExclusive: isExclusive,
-            range: Extent(start: UInt64(parts.lowerBound), end: UInt64(parts.upperBound)),
+            range: Extent(
+                start: first + UInt64(parts.lowerBound), end: first + UInt64(parts.upperBound)),
             owner: 1, process: 1)
     }
 

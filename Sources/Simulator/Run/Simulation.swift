@@ -228,7 +228,10 @@ public final class Simulation {
         }
         for index in loads.indices where loads[index].isAlive {
             let isOpen = cluster.peekClient(loads[index].node) { client in
-                targets.indices.allSatisfy { client.core.isGateOpen($0) }
+                // One that has left an idle target gets its grant when it needs it again.
+                targets.indices.allSatisfy {
+                    client.core.isGateOpen($0) || client.core.summary($0).state == .idle
+                }
             }
             guard isOpen == true else { return false }
         }

@@ -35,6 +35,7 @@ final class NotifyClients: FleetDriver, @unchecked Sendable {
     private var instances: [UInt64]
     private var stamps: [Stamps]
     private var isBack: [Bool]
+    private var isReconnected: [Bool]
     private var back = 0
     private var connected = 0
 
@@ -43,6 +44,7 @@ final class NotifyClients: FleetDriver, @unchecked Sendable {
         instances = Array(repeating: 0, count: clientCount)
         stamps = Array(repeating: Stamps(), count: clientCount)
         isBack = Array(repeating: false, count: clientCount)
+        isReconnected = isBack
     }
 
     func started(nodeCount: Int, now: Ticks, _ commands: inout FleetCommands) {
@@ -71,6 +73,7 @@ final class NotifyClients: FleetDriver, @unchecked Sendable {
                 let connected = connected
                 progress.withLock { $0.connected = connected }
             } else {
+                isReconnected[node] = true
                 comeBack(node)
             }
         case .stamp(_, let stamp, _, _):
@@ -82,7 +85,9 @@ final class NotifyClients: FleetDriver, @unchecked Sendable {
             case .committed: stamps[node].committed = at
             case .disconnected: stamps[node].disconnected = at
             case .reconnected: stamps[node].reconnected = at
-            case .gateOpened: stamps[node].gateOpened = at
+            case .gateOpened:
+                stamps[node].gateOpened = at
+                comeBack(node)
             case .firstUpdateAcknowledged: stamps[node].firstUpdate = at
             }
         case .evicted: problem("client \(node) was evicted")
@@ -92,7 +97,10 @@ final class NotifyClients: FleetDriver, @unchecked Sendable {
     }
 
     private func comeBack(_ node: Int) {
-        guard !isBack[node] else { return }
+        // The gate opens before the news of the connection or after it.
+        guard !isBack[node], isReconnected[node],
+            stamps[node].gateShut == .zero || stamps[node].gateOpened != .zero
+        else { return }
         isBack[node] = true
         back += 1
         let back = back
@@ -105,6 +113,7 @@ final class NotifyClients: FleetDriver, @unchecked Sendable {
         // The next upgrade may come.
         stamps = Array(repeating: Stamps(), count: clientCount)
         isBack = Array(repeating: false, count: clientCount)
+        isReconnected = isBack
         self.back = 0
     }
 

@@ -28,6 +28,7 @@ final class DetachedCommand {
             unsafe posix_spawn_file_actions_destroy(&actions)
             unsafe posix_spawnattr_destroy(&attributes)
         }
+        Self.keepFilesToOurselves()
         let words = ["/bin/sh", "-c", "exec " + text]
         var texts = unsafe words.map { unsafe strdup($0) }
         unsafe texts.append(nil)
@@ -38,6 +39,14 @@ final class DetachedCommand {
             throw Failure("\"\(text)\" cannot be started: \(Machine.errnoText(failure))")
         }
         self.process = process
+    }
+
+    /// A pipe that our own starter left open, to see when we end, must not stay open in the command.
+    private static func keepFilesToOurselves() {
+        let open = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")) ?? []
+        for file in open.compactMap({ Int32($0) }) where file > 2 {
+            _ = fcntl(file, F_SETFD, FD_CLOEXEC)
+        }
     }
 
     /// How it ended, in words; nil while it runs.
