@@ -67,6 +67,8 @@ extension ClientCore {
             targets[target].grant.forgotten()
             rpc.setGrantClaim(target, 0)
             events.append(.disconnected(target: target))
+            // What was announced while it left is no longer its own: who waits at the gate connects.
+            upgrade(target, .left, lnet: &lnet, now: now)
         case .disconnected(let target, _):
             if targets[target].expectsGateOpening { stamp(target, .disconnected, now: now) }
             rpc.setGrantClaim(

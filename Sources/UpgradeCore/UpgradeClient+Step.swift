@@ -184,6 +184,13 @@ extension UpgradeClient {
         case (.disconnected, .disconnected):
             return .dropped(.duplicate)
 
+        case (.closing, .left), (.prepared, .left), (.committed, .left):
+            // The target counts on it no longer; the next connect tells what there is.
+            open(now: now, into: &actions)
+            return .taken
+        case (.open, .left), (.disconnected, .left), (.connecting, .left), (.replaying, .left):
+            return .dropped(.nothingDue)
+
         case (.disconnected, .connectStarted):
             enter(.connecting, now: now)
             return .taken

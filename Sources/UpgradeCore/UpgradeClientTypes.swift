@@ -50,6 +50,8 @@ extension UpgradeClient {
         case connected(ConnectReply)
         /// Replay and resends are done: the import is FULL again.
         case recovered
+        /// The import left the target by itself, since nobody wanted it.
+        case left
         case targetUp(TargetUp)
         /// Time has passed: see `nextDeadline`.
         case tick

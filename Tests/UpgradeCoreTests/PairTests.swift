@@ -104,7 +104,7 @@ import WireFormat
             .trailer(ReplyTrailer(epoch: Self.epoch, admission: .revoking)),
             .operationsDrained(Self.epoch), .flushed(Self.epoch, bytes: 1),
             .receiptDelivered(Self.epoch), .granted(Self.epoch), .commitNotice(commit),
-            .disconnected, .connectStarted, .connected(reply), .recovered,
+            .disconnected, .left, .connectStarted, .connected(reply), .recovered,
             .targetUp(TargetUp(targetName: "t", instance: 2, nid: .loopback)), .tick,
         ]
         let full: [UpgradeClient.Input] = [.connectStarted, .connected(reply), .recovered]

@@ -128,6 +128,8 @@ extension StressRun {
                     if now > patience { standby.send(SIGKILL) }
                     try await idle(milliseconds: 5)
                 }
+                // Who answered may have been the standby, which had just taken over.
+                guard old.server.poll() == nil else { continue }
                 if isCalledOff {
                     report.incidents.aborted += 1
                     say("\(name(place)): called off")
