@@ -167,7 +167,9 @@ extension LockServer {
         guard resources[Int(lock.resource)].id == resource else {
             return .without(.refused(.cookieReused), mode: mode, policy: lock.policy)
         }
-        return result(of: index)
+        var result = result(of: index)
+        result.wasKnown = true
+        return result
     }
 
     mutating func refuse(

@@ -30,6 +30,8 @@ public struct EnqueueResult: Hashable, Sendable, BitwiseCopyable {
     public var policy: LockPolicy
     /// blockGranted or blockWait, lockChanged, astSent.
     public var flags: LockFlags
+    /// The lock stood before: this enqueue came a second time, and whoever asks may have heard of it.
+    public var wasKnown = false
 
     static func without(
         _ outcome: Outcome, mode: LockMode, policy: LockPolicy

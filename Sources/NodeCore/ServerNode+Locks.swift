@@ -96,8 +96,12 @@ extension ServerNode {
         if known == nil, result.outcome == .granted, !isClaim(request) {
             block = valueBlock(of: descriptor.resource)
             if let error = block.error {
-                // Without its value a lock on an object is of no use, and must not seem to be.
-                _ = locks.cancel(result.lock, owner: owner(request.export), now: now)
+                // Without its value a lock on an object is of no use, and must not seem to be. One
+                // that was told of before stays: its holder trusts it, or answers the next blocking
+                // AST that it has no such lock.
+                if !result.wasKnown {
+                    _ = locks.cancel(result.lock, owner: owner(request.export), now: now)
+                }
                 return refuseLock(request, error, now: now)
             }
         }

@@ -201,6 +201,25 @@ import WireFormat
         #expect(try cluster.names(client) == ["d", "e"])
     }
 
+    @Test func `a lock that was told of stays where its enqueue comes again and meets damage`()
+        throws
+    {
+        let cluster = try Scenario(seed: 16, clientCount: 2, objectServerCount: 1)
+        let (writer, reader) = (cluster.clients[0], cluster.clients[1])
+        let written = try cluster.open(writer, "f")
+        let read = try cluster.open(reader, "f", create: false)
+        let server = cluster.servers[1]
+        let disk = try #require(cluster.simulator.disk(server))
+        cluster.simulator.duplicateNext(
+            .request(.ldlmEnqueue), to: server, after: .milliseconds(5))
+        try cluster.perform(writer, .write(written, offset: 0, [1, 2, 3]))
+        disk.readsBeforeDamage = 0
+        cluster.settle(.milliseconds(20))
+        #expect(cluster.simulator.counters.messagesDuplicated == 1)
+        #expect(disk.damageCount == 1)
+        #expect(try cluster.read(reader, read, 0, 3) == [1, 2, 3])
+    }
+
     @Test func `a server that dies in the middle of a step comes back with what it was told`()
         throws
     {
