@@ -100,6 +100,8 @@ public struct ImportSummary: Sendable {
     /// nothing slow was seen.
     public var serviceEstimate: TickInterval
     public var networkLatency: TickInterval
+    /// A DISCONNECT is on its way, for idleness or for good: nothing else goes out on this connection.
+    public var isDisconnecting: Bool
     public var counters: ImportCounters
     public var history: ImportHistory
 }

@@ -112,7 +112,8 @@ public struct RPCClient: Sendable {
             sentCount: subject.sent.count, savedCount: subject.savedCount,
             queuedCount: subject.queuedCount,
             serviceEstimate: subject.serviceEstimate.latest,
-            networkLatency: subject.latencyEstimate.latest, counters: subject.counters,
+            networkLatency: subject.latencyEstimate.latest,
+            isDisconnecting: subject.isIdling || subject.isLeaving, counters: subject.counters,
             history: subject.history)
     }
 

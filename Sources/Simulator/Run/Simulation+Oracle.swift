@@ -92,7 +92,7 @@ extension Simulation {
             let mayBegin = cluster.peekClient(load.node) { client in
                 let summary = client.core.summary(place)
                 return client.core.isGateOpen(place) && summary.state == .full
-                    && summary.instance == instance
+                    && summary.instance == instance && !summary.isDisconnecting
             }
             if mayBegin == true, standing != .leftBehind {
                 fail(

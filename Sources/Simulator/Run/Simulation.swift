@@ -127,8 +127,12 @@ public final class Simulation {
             if !isOver(), !isAtRest() { fail(.notLive, restlessness()) }
         }
         if !isOver() {
-            // What was acknowledged reaches the disks.
-            _ = cluster.run(until: cluster.now + .seconds(3), isOver)
+            // What was acknowledged reaches the disks; what is written back behind the operations may
+            // still be on its way, over a connection that has to be made again.
+            let end = cluster.now + configuration.calmLimit
+            _ = cluster.run(until: end) { isOver() || self.isWrittenBack() }
+            if !isOver(), !isWrittenBack() { fail(.notLive, restlessness()) }
+            if !isOver() { _ = cluster.run(until: cluster.now + .seconds(3), isOver) }
             if !isOver() { verify() }
         }
         collectCoverage()
@@ -236,6 +240,16 @@ public final class Simulation {
             guard isOpen == true else { return false }
         }
         return true
+    }
+
+    /// No client has an update under way that is not answered.
+    private func isWrittenBack() -> Bool {
+        loads.allSatisfy { load in
+            guard load.isAlive else { return true }
+            return cluster.peekClient(load.node) { client in
+                targets.indices.allSatisfy { client.core.summary($0).updatesInFlight == 0 }
+            } ?? true
+        }
     }
 
     private func restlessness() -> String {
