@@ -43,6 +43,23 @@ extension LockServer {
         return count
     }
 
+    /// The owner of a lock that is called back may have lost sight of it: it is asked again, and
+    /// answers that there is no such lock, or goes on giving it back. Nothing where nobody waits.
+    public mutating func callBackAgain(_ lock: SlotHandle) {
+        guard let index = place(of: lock) else { return }
+        let record = locks[Int(index)]
+        guard record.flags.contains(.astSent), record.flags.contains(.armed), record.owner != 0,
+            !isWithholding(record.resource)
+        else { return }
+        let blocker = waitingConflict(record)
+        guard blocker >= 0 else { return }
+        counters.blockingASTs += 1
+        actions.append(
+            .blockingAST(
+                lock: lock, owner: owner(at: record.owner), clientCookie: record.clientCookie,
+                wanted: description(of: blocker, to: record)))
+    }
+
     /// When `tick` should be called next; nil while no timer runs.
     public var nextDeadline: Ticks? {
         guard !timers.isEmpty, suspendedSince == nil, !isSealed else { return nil }

@@ -34,8 +34,10 @@ public struct ServerConfiguration: Sendable {
     public var commitInterval = TickInterval.milliseconds(100)
     /// More uncommitted bytes than this are committed at once.
     public var uncommittedBytesMax = 8 << 20
-    /// How long a called-back lock may be kept before its owner is evicted.
-    public var callbackTimeout = TickInterval.seconds(20)
+    /// How long a called-back lock may be kept before its owner is evicted. Longer than
+    /// `recoveryWindow`: an operation on several targets holds its lock of one while another of them
+    /// recovers (Lustre: ldlm_enqueue_min, 100 s).
+    public var callbackTimeout = TickInterval.seconds(45)
     /// How long a stage of a recovery waits for a client that is silent.
     public var recoveryWindow = TickInterval.seconds(30)
     /// How long a recovery may last from its first client on.

@@ -98,11 +98,12 @@ extension ServerNode {
             if let error = block.error {
                 // Without its value a lock on an object is of no use, and must not seem to be. One
                 // that was told of before stays: its holder trusts it, or answers the next blocking
-                // AST that it has no such lock.
+                // AST that it has no such lock. One such AST may have come before this answer.
                 if !result.wasKnown {
                     _ = locks.cancel(result.lock, owner: owner(request.export), now: now)
                 }
-                return refuseLock(request, error, now: now)
+                refuseLock(request, error, now: now)
+                return locks.callBackAgain(result.lock)
             }
         }
         rpc.reply(

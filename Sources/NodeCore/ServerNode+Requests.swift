@@ -373,6 +373,8 @@ extension ServerNode {
         guard let summary = rpc.summary(of: request.export), let store else { return }
         let key = Self.auditKey(summary.uuid, request.xid)
         let before = store.read(.audit, key)?.first ?? 0
+        // Not the next request's: it would be refused for what it never read.
+        noteDamage("audit")
         transaction.put(.audit, key: key, value: [before < 255 ? before + 1 : before])
     }
 

@@ -1,5 +1,6 @@
 import LDLMCore
 import Primitives
+import Testing
 import WireFormat
 
 let epoch = Ticks.zero
@@ -7,6 +8,17 @@ let epoch = Ticks.zero
 func seconds(_ n: UInt64) -> Ticks { Ticks(nanoseconds: n * 1_000_000_000) }
 
 func client(_ index: UInt32) -> LockOwner { LockOwner(index: index, generation: 1) }
+
+/// An enqueue that came a second time has the answer of the first, and says that it was known.
+func expectSameAnswer(
+    _ again: EnqueueResult, as first: EnqueueResult,
+    sourceLocation: SourceLocation = #_sourceLocation
+) {
+    #expect(again.wasKnown, sourceLocation: sourceLocation)
+    var answer = again
+    answer.wasKnown = first.wasKnown
+    #expect(answer == first, sourceLocation: sourceLocation)
+}
 
 extension LockServer {
     /// Empties `actions`.
