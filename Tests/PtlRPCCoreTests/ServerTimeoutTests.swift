@@ -250,6 +250,9 @@ import WireFormat
         }
         #expect(net.server.isRecovering)
         net.run(.seconds(20))
+        // Who was waited for goes; who waited for his turn gets it, and a window for what he still has.
+        #expect(net.server.summary(of: 2) == nil && net.server.summary(of: 1) != nil)
+        net.run(.seconds(31))
         #expect(net.server.stage == .serving)
         #expect(Set(net.finished ?? []) == [1, 2])
         #expect(net.server.summary(of: 0) != nil)

@@ -29,7 +29,9 @@ extension RPCClient {
     public mutating func targetUp(
         _ index: Int, nid: NID, instance: UInt64, lnet: inout LNetCore, now: Ticks
     ) {
-        guard isWanted(index) else { return }
+        // Who left because it was idle is called only where its leave was lost with the instance that
+        // took it, and is waited for: it comes, with nothing to tell, and leaves again.
+        guard isWanted(index) || imports[index].state == .idle else { return }
         if imports[index].state.isConnected, imports[index].instance >= instance { return }
         guard imports[index].instance <= instance else { return }
         let endpoint = imports[index].endpoint(for: nid)

@@ -18,8 +18,11 @@ public struct RPCClientConfiguration: Sendable {
     public var requestTimeout = TickInterval.seconds(10)
     /// Nil where every request has `requestTimeout` (at_max = 0).
     public var adaptive: AdaptiveTimeouts? = AdaptiveTimeouts()
-    /// As above for replays and the final ping, which the target answers when others came too.
-    public var recoveryTimeout = TickInterval.seconds(30)
+    /// As above for replays and the final ping. The target answers some of them when others came
+    /// too, and puts their deadlines off meanwhile. Together with a reconnect well below the time for
+    /// which a lock may be kept after it was called back (45 s): one whose replay was answered can be,
+    /// and who has not heard the answer cannot cancel it yet.
+    public var recoveryTimeout = TickInterval.seconds(10)
     /// INITIAL_CONNECT_TIMEOUT.
     public var connectTimeout = TickInterval.seconds(5)
     /// The pause after a failed connect doubles between these, with up to a quarter of jitter.

@@ -11,8 +11,10 @@ struct RecoveryState: Sendable {
     var stageStart = Ticks.zero
     /// When silent clients are looked at; nil while the first client is still awaited.
     var deadline: Ticks?
-    /// When whoever is not done is given up, from the first client on.
+    /// When whoever holds up the others is given up, from the first client on.
     var limit: Ticks?
+    /// When whoever is not done is given up.
+    var lastLimit: Ticks?
     /// The longest that a client says this target took to serve.
     var serviceEstimate = TickInterval.zero
     var evicted: [UInt32] = []
@@ -286,7 +288,11 @@ extension RPCServer {
     /// that, to the hard limit at most.
     mutating func openWindow() {
         recovery.stageStart = now
-        if recovery.limit == nil { recovery.limit = now + configuration.recoveryLimit }
+        if recovery.limit == nil {
+            let limit = configuration.recoveryLimit
+            recovery.limit = now + limit
+            recovery.lastLimit = now + limit + limit
+        }
         recovery.deadline = now + window
     }
 
@@ -356,6 +362,7 @@ extension RPCServer {
     private mutating func finishRecovery(lnet: inout LNetCore) {
         recovery.deadline = nil
         recovery.limit = nil
+        recovery.lastLimit = nil
         let evicted = recovery.evicted
         recovery.evicted = []
         recovery.serviceEstimate = .zero
@@ -415,9 +422,18 @@ extension RPCServer {
         endRecovery(.recoveryAborted, lnet: &lnet)
     }
 
-    /// The hard limit has passed.
+    /// The hard limit has passed: whoever holds up the others goes, however often he is heard from.
+    /// Those that wait for their turn get a window more, until twice the limit.
     mutating func limitExpired(lnet: inout LNetCore) {
-        endRecovery(.recoveryLimit(stage), lnet: &lnet)
+        guard let last = recovery.lastLimit, now < last else {
+            return endRecovery(.recoveryLimit(stage), lnet: &lnet)
+        }
+        recovery.limit = min(last, now + window)
+        for index in 0..<UInt32(exports.placeCount)
+        where exports.contains(index) && isAwaited(index) {
+            evict(index, .recoveryLimit(stage))
+        }
+        advanceRecovery(lnet: &lnet)
     }
 
     private mutating func endRecovery(_ reason: EvictionReason, lnet: inout LNetCore) {

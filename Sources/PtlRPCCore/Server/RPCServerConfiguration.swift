@@ -31,7 +31,8 @@ public struct RPCServerConfiguration: Sendable {
     /// How long one stage of a recovery waits for a client that is silent (soft window).
     public var recoveryWindow = TickInterval.seconds(30)
     /// How long a recovery may last from its first client on, whatever the clients say (hard
-    /// window): three times the soft one, as in Lustre.
+    /// window): three times the soft one, as in Lustre. Then whoever holds up the others goes; after
+    /// twice this, whoever is not done.
     public var recoveryLimit = TickInterval.seconds(90)
     /// Says how long service takes, and "still at it" before a deadline. Nil for neither.
     public var adaptive: AdaptiveTimeouts? = AdaptiveTimeouts()
