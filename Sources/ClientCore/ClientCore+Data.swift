@@ -146,6 +146,9 @@ extension ClientCore {
         if !status.isError, !holdsLock(operation, piece.stripe) {
             // Others may have changed what they did not have to ask for: once more, under a lock.
             operations.update(handle) { if $0.failure == .ok { $0.failure = .tryAgain } }
+        } else if !status.isError, let object = objects[place], object.droppedAt > changeCount {
+            // Bytes that were dirty then have been written back and dropped: the server has them now.
+            operations.update(handle) { if $0.failure == .ok { $0.failure = .tryAgain } }
         } else if case .read(let reply) = body, !status.isError,
             reply.data.count <= piece.byteCount, objects[place] != nil
         {
@@ -376,7 +379,11 @@ extension ClientCore {
             for waiter in waiters { ready.append(waiter) }
             if cachedByteCount > configuration.cacheByteCountMax || sites.fires(.dropCleanBytes) {
                 let before = objects[place]?.cache.byteCount ?? 0
-                objects.update(place) { $0.cache.dropClean() }
+                objects.update(place) {
+                    $0.cache.dropClean()
+                    $0.changeCount += 1
+                    $0.droppedAt = $0.changeCount
+                }
                 cachedByteCount -= before - (objects[place]?.cache.byteCount ?? 0)
             }
             forgetIfUnused(place)

@@ -147,6 +147,9 @@ struct CachedObject {
     var roundByteCount = 0
     /// Grows with every change of this client's own: what was asked for before is older.
     var changeCount: UInt64 = 0
+    /// The change with which clean bytes were last dropped: what was asked for before it may be older
+    /// than bytes that were here and are not any more.
+    var droppedAt: UInt64 = 0
     /// What is being read ahead.
     var readAheads: [ReadAheadPiece] = []
 }
