@@ -47,7 +47,7 @@ import WireFormat
         #expect(set(&book, 2, info(0, 8, .pw, extent(0, 99))) == nil)
         #expect(set(&book, 3, target: 1, info(0, 7, .pw, extent(0, 99))) == nil)
         #expect(set(&book, 4, info(0, 7, .pw, extent(0, 99), .waiting)) == nil)
-        #expect((0...4).map { book.count(of: $0) } == [1, 1, 1, 1, 0])
+        #expect((0...4).map { book.holdings(of: $0).count } == [1, 1, 1, 1, 0])
     }
 
     @Test func `what is given back or forgotten excludes nobody any more`() {
@@ -57,7 +57,7 @@ import WireFormat
         #expect(book.set(first.handle, of: 0, target: 0, nil) == nil)
         #expect(set(&book, 1, info(0, 7, .ex)) == nil)
         book.forget(1)
-        #expect(book.count(of: 1) == 0)
+        #expect(book.holdings(of: 1).count == 0)
         #expect(set(&book, 2, info(0, 7, .ex)) == nil)
         // Being written back is still being held.
         #expect(set(&book, 2, info(0, 7, .ex, .plain, .cancelling)) == nil)

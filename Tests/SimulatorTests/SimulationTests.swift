@@ -40,7 +40,11 @@ import Testing
 
     /// Seeds that broke a promise once. What they taught stands beside them as a script; they stay
     /// because another course of events is worth as much as any.
-    @Test(arguments: [62, 72, 110, 259, 279, 285, 291, 520, 787, 969] as [UInt64])
+    @Test(
+        arguments: [
+            62, 72, 110, 259, 279, 285, 291, 520, 787, 969, 1487, 2530, 2798, 2915, 5828, 7138,
+            7904, 9390,
+        ] as [UInt64])
     func `a seed that failed once comes through`(seed: UInt64) {
         let outcome = run(seed) { $0.duration = .seconds(15) }
         if let violation = outcome.violation { Issue.record("SEED=\(seed) \(violation)") }

@@ -44,6 +44,16 @@ struct LoadClient {
         case discard
     }
 
+    /// A step as a timeline shows it: data by their size.
+    static func brief(_ step: Step) -> String {
+        switch step {
+        case .append(let file, let data): "append(\(file), \(data.count) bytes)"
+        case .write(let file, let offset, let data):
+            "write(\(file), offset: \(offset), \(data.count) bytes)"
+        default: "\(step)"
+        }
+    }
+
     enum RecordMode { case none, shared, exclusive }
 
     /// Parts of a register's file that can be locked.

@@ -77,12 +77,14 @@ struct LockBook {
         for locks in all { for (lock, place) in locks { remove(lock, of: load, at: place) } }
     }
 
-    /// Locks of one client in the book.
-    func count(of load: Int) -> Int {
-        load < places.count ? places[load].reduce(0) { $0 + $1.count } : 0
-    }
-
-    func contains(_ holding: Holding, target: Int) -> Bool {
-        holdings[Place(target: target, resource: holding.info.resource)]?.contains(holding) == true
+    /// Locks of one client in the book, with the target of each.
+    func holdings(of load: Int) -> [(target: Int, holding: Holding)] {
+        guard load < places.count else { return [] }
+        return places[load].enumerated().flatMap { target, locks in
+            locks.compactMap { lock, place in
+                holdings[place]?.first { $0.load == load && $0.info.handle == lock }
+                    .map { (target, $0) }
+            }
+        }
     }
 }

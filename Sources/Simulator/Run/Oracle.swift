@@ -16,8 +16,10 @@ struct Oracle {
         registers = Array(repeating: RegisterHistory(), count: registerCount)
     }
 
-    mutating func forgot(client: Int) {
-        for index in registers.indices { registers[index].forget(writesOf: client) }
+    mutating func forgot(client: Int, uncommittedSince: Ticks) {
+        for index in registers.indices {
+            registers[index].forget(writesOf: client, uncommittedSince: uncommittedSince)
+        }
     }
 
     mutating func departed(_ load: LoadClient) {

@@ -50,10 +50,14 @@ struct RegisterHistory {
         return true
     }
 
-    /// What a client that is gone wrote and nobody else has read may never have been there.
-    mutating func forget(writesOf client: Int) {
+    /// What a client that is gone wrote and nobody else has read may never have been there. What it
+    /// began to write at `uncommittedSince` or later may go with a crash of the server even where
+    /// others have read it: only its writer could have told the server again.
+    mutating func forget(writesOf client: Int, uncommittedSince: Ticks) {
         for place in values.indices where writes[place].client == client {
-            if reads[place].allSatisfy({ $0.client == client }) {
+            if writes[place].begin >= uncommittedSince.nanoseconds
+                || reads[place].allSatisfy({ $0.client == client })
+            {
                 writes[place].end = .max
                 reads[place] = []
             }

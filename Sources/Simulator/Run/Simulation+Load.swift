@@ -88,9 +88,18 @@ extension Simulation {
         cluster.kill(load.node, isSilent: random.oneIn(3))
         loads[index].isAlive = false
         oracle.locks.forget(index)
-        oracle.forgot(client: Self.name(load))
+        oracle.forgot(client: Self.name(load), uncommittedSince: uncommittedSince)
         oracle.deadUUIDs.insert(load.uuid)
         replace(index)
+    }
+
+    /// What was written before is on the disks: a slow one takes a second, one that refuses to commit
+    /// as long as it does.
+    private var uncommittedSince: Ticks {
+        let isTroubled = diskTroubleUntil.contains { $0 > cluster.now }
+        let reach = TickInterval.seconds(isTroubled ? 60 : 2)
+        return Ticks(
+            nanoseconds: cluster.now.nanoseconds - min(cluster.now.nanoseconds, reach.nanoseconds))
     }
 
     private func replace(_ index: Int) {
@@ -156,7 +165,8 @@ extension Simulation {
         oracle.locks.forget(index)
         let life = loads[index].life
         note(loads[index].node, reason)
-        oracle.forgot(client: Self.name(loads[index]))
+        oracle.forgot(
+            client: Self.name(loads[index]), uncommittedSince: uncommittedSince)
         cluster.at(cluster.now + .milliseconds(UInt64(random.below(50)))) { [unowned self] _ in
             if loads[index].isAlive, loads[index].life == life { die(index, why: "is replaced") }
         }
@@ -175,7 +185,7 @@ extension Simulation {
             guard let current = loads[index].current, current.cookie == cookie else { return }
             loads[index].current = nil
             operationCount += 1
-            note(node, "\(current.step) ends: \(Self.brief(result))")
+            note(node, "\(LoadClient.brief(current.step)) ends: \(Self.brief(result))")
             finish(index, current, result)
             if loads[index].isLeaving { unmount(index) } else { pause(index) }
         case .acknowledged(let target, let xid):
@@ -261,7 +271,7 @@ extension Simulation {
             oracle.registers[register].beginWrite(
                 value, by: Self.name(loads[index]), at: cluster.now)
         }
-        note(node, "\(step)")
+        note(node, LoadClient.brief(step))
         let time = cluster.clock(of: node)
         let wall = cluster.wall(of: node)
         let handle = cluster.withClient(node) {

@@ -33,7 +33,7 @@ extension Simulation {
                 switch current.step {
                 case .truncate, .append, .write, .say, .setRegister, .flush, .close:
                     // Several targets, of which some may have done it; and no second close.
-                    giveUp(index, "a disk refused a part of \(current.step)")
+                    giveUp(index, "a disk refused a part of \(LoadClient.brief(current.step))")
                 default:
                     undo(index, current)
                 }
@@ -41,7 +41,7 @@ extension Simulation {
             }
             fail(
                 .operationFailed,
-                "\(loads[index].uuid): \(current.step) ends with \(error.status)")
+                "\(loads[index].uuid): \(LoadClient.brief(current.step)) ends with \(error.status)")
         }
     }
 
@@ -121,7 +121,9 @@ extension Simulation {
         case (.unlockRecord, _), (.flush, _), (.chmod, _), (.discard, _):
             break
         default:
-            fail(.operationFailed, "\(loads[index].uuid): \(current.step) gives \(value)")
+            fail(
+                .operationFailed,
+                "\(loads[index].uuid): \(LoadClient.brief(current.step)) gives \(value)")
         }
     }
 

@@ -232,7 +232,8 @@ extension Simulation {
             case .commitsAgain:
                 diskTroubleUntil[place] = cluster.now + .seconds(1)
             case .damage:
-                diskTroubleUntil[place] = cluster.now + .seconds(10)
+                // The answer may be lost, and come again after a time-out and a reconnect.
+                diskTroubleUntil[place] = cluster.now + .seconds(30)
                 coverage.damages += 1
             case .upgrade(let text):
                 if text.hasPrefix("upgrade given up") || text.hasPrefix("upgrade refused") {
