@@ -147,6 +147,61 @@ public struct SockLNDOutput: Sendable {
         return (messages, true)
     }
 
+    /// The messages whose last byte was not taken, in order: for another connection to carry.
+    ///
+    /// Runs begin with a frame, or are the payload of the frame before; a run that was taken in part
+    /// still has all its bytes. What is no message (hello, NOOP) is passed over.
+    public func unsent() -> [(header: LNetHeader, payload: [UInt8])] {
+        var messages: [(header: LNetHeader, payload: [UInt8])] = []
+        var isFirst = true
+        for index in sealedHead..<sealed.count {
+            let run = sealed[index]
+            collect(run.bytes, run.lower..<run.upper, taken: isFirst ? taken : 0, &messages)
+            isFirst = false
+        }
+        collect(open, 0..<open.count, taken: isFirst ? taken : 0, &messages)
+        return messages.filter { $0.payload.count == Int($0.header.payloadLength) }
+    }
+
+    private func collect(
+        _ bytes: [UInt8], _ range: Range<Int>, taken: Int,
+        _ messages: inout [(header: LNetHeader, payload: [UInt8])]
+    ) {
+        if let last = messages.last, last.payload.count < Int(last.header.payloadLength) {
+            messages[messages.count - 1].payload += bytes[range]
+            return
+        }
+        var offset = range.lowerBound
+        let end = range.upperBound
+        let span = bytes.span
+        // SAFETY: UInt8 has no padding; the span borrows the array.
+        let raw = unsafe span.bytes
+        while end - offset >= 24 {
+            let word: UInt32 = raw.littleEndian(at: offset)
+            if word == SockLNDHello.magic {
+                offset += SockLNDHello.encodedSize
+                continue
+            }
+            guard
+                let framing = try? SockLNDMessageHeader(
+                    parsing: raw.extracting(offset..<(offset + 24)))
+            else { return }
+            offset += 24
+            guard framing.kind == .lnet else { continue }
+            guard end - offset >= 72,
+                let header = try? LNetHeader(parsing: raw.extracting(offset..<(offset + 72)))
+            else { return }
+            offset += 72
+            let length = min(Int(header.payloadLength), end - offset)
+            let payload = Array(bytes[offset..<(offset + length)])
+            offset += length
+            // One that was taken to its end is the peer's.
+            let isWhole = length == Int(header.payloadLength)
+            guard !isWhole || offset - range.lowerBound > taken else { continue }
+            messages.append((header, payload))
+        }
+    }
+
     private static func offer(
         _ bytes: [UInt8], _ range: Range<Int>, _ body: (RawSpan) -> Int
     ) -> Int {

@@ -1,4 +1,5 @@
 public import Primitives
+public import WireFormat
 
 /// What the shell is to do for the core. Keys name connections; addresses are IPv4 in host order.
 public enum LNetAction: Equatable, Sendable {
@@ -9,6 +10,13 @@ public enum LNetAction: Equatable, Sendable {
         connectionKey: UInt64, from: UInt32, to: UInt32, port: UInt16, privileged: Bool)
     /// Close the socket. The core has forgotten the key: nothing is reported back.
     case close(connectionKey: UInt64)
+    /// Read no more from the socket until `resume`: a router has no buffer for what it sends.
+    case pause(connectionKey: UInt64)
+    case resume(connectionKey: UInt64)
+    /// Listen for connections to an interface that was added; report `listenFailed` otherwise.
+    case listen(interface: Int, nid: NID)
+    /// Listen on an interface no more.
+    case unlisten(interface: Int)
     /// Output waits: call `withOutput` now and whenever the socket is writable until all is taken.
     case flush(connectionKey: UInt64)
 }

@@ -3,12 +3,13 @@ public import WireFormat
 
 /// What one node's LNet is told at its start. Defaults are those of socklnd and LNet.
 ///
+///
 /// `conns_per_peer` is always 1: one connection of each type. A peer that offers more is answered
 /// NONE and makes do with one.
 public struct LNetConfiguration: Sendable {
     /// The node's first interface, by which others name it: `tcp` or `o2ib`.
     public var nid: NID
-    /// Its other interfaces, on other networks: which one is used follows from the destination's.
+    /// Its other interfaces, on this network or others.
     public var otherNIDs: [NID] = []
     /// Wall clock in ns at the start of this lifetime: tells peers that the node restarted.
     public var incarnation: UInt64
@@ -25,6 +26,36 @@ public struct LNetConfiguration: Sendable {
     /// `peer_credits`: messages under way to one peer, 1 to 65535. On an RDMA network also the
     /// queue depth, which is at most 255 there.
     public var peerCredits = 8
+    /// `peer_buffer_credits`: messages of one peer that a router holds; nil is `peerCredits`.
+    public var peerBufferCredits: Int?
+    /// `discovery`: peers are asked who they are before the first message, and told who we are.
+    public var discovery = false
+    /// `routing`: messages for other networks go through this node.
+    public var routing = false
+    /// `tiny_buffers`, `small_buffers` and `large_buffers`: messages on their way through with no
+    /// payload, up to a page, and more. Memory is used only while one is held.
+    public var tinyBuffers = 2048
+    public var smallBuffers = 16384
+    public var largeBuffers = 1024
+    /// Ways to other networks.
+    public var routes: [LNetRoute] = []
+    /// `retry_count`: how often a message goes again on another way.
+    public var retryCount = 2
+    /// `health_sensitivity`: what a failure takes from the 1000 of an interface, and a success
+    /// gives back; 0 for no health.
+    public var healthSensitivity = 100
+    /// `max_recovery_ping_interval`: the pause between two recovery pings doubles up to this.
+    public var recoveryPingIntervalMax = TickInterval.seconds(900)
+    /// `alive_router_check_interval`: gateways are asked this often.
+    public var aliveRouterCheckInterval = TickInterval.seconds(60)
+    /// `router_ping_timeout`: a gateway that does not answer for this long is dead.
+    public var routerPingTimeout = TickInterval.seconds(50)
+    /// `avoid_asym_router_failure`: a gateway whose far side is down is not used.
+    public var avoidAsymmetricRouterFailure = true
+    /// `check_routers_before_use`: a gateway counts only after it has answered.
+    public var checkRoutersBeforeUse = false
+    /// `lnet_drop_asym_route`: what comes by another gateway than ours is dropped.
+    public var dropAsymmetricRoutes = false
     /// Messages that wait for credits or a connection to one peer, before sends fail.
     public var waitingMax = 65536
     /// Seed of the interface cookie in wire handles.
@@ -50,7 +81,7 @@ public struct LNetConfiguration: Sendable {
     /// Memory that the arena of payloads, and the pool of output buffers, keep when idle.
     public var arenaBytesKept = 128 << 10
     public var outputBytesKept = 512 << 10
-    /// What ping answers advertise. Without MULTI_RAIL no peer pushes to us or discovers us.
+    /// What ping answers advertise beside what follows from `discovery` and `routing`.
     public var pingFeatures: PingInfo.Features = [.niStatus, .routingDisabled]
 
     public init(

@@ -5,13 +5,29 @@ import WireFormat
 extension LNetCore {
     // MARK: Peers
 
-    /// The entry of a process, made if there is none.
+    /// The entry of a process, made if there is none: on our first interface on its network, or on
+    /// none, where only routes may lead there.
     mutating func peerSlot(_ process: ProcessID) -> SlotHandle {
-        if let found = peers.find(process) { return found }
-        var peer = Peer(process: process, credits: configuration.peerCredits)
+        let isSelf = process.nid == .loopback || isOwn(process.nid)
+        let interface =
+            isSelf && process.nid == .loopback
+            ? -1
+            : interfaces.firstIndex { $0.isUsable && $0.nid.network == process.nid.network } ?? -1
+        return peerSlot(process, on: interface)
+    }
+
+    /// The entry of a process as seen from one of our interfaces, made if there is none.
+    mutating func peerSlot(_ process: ProcessID, on interface: Int) -> SlotHandle {
+        if let found = peers.find(process, on: interface) { return found }
+        var peer = Peer(
+            process: process, credits: configuration.peerCredits,
+            routerCredits: configuration.peerBufferCredits ?? configuration.peerCredits)
         peer.isSelf = isOwn(process.nid) || process.nid == .loopback
-        peer.interface = interfaces.firstIndex { $0.nid.network == process.nid.network } ?? -1
-        return peers.insert(peer)
+        peer.interface = interface
+        peer.selects = interface < 0 && !peer.isSelf
+        let handle = peers.insert(peer)
+        if !peer.isSelf, let node = node(of: process.nid) { refresh(node) }
+        return handle
     }
 
     /// Forgets a peer that nobody holds and with which nothing is under way. After a failed
@@ -154,7 +170,8 @@ extension LNetCore {
             return
         }
         let type = hello.type.inverted
-        let found = peers.find(process)
+        let own = interfaceIndex(of: nid)
+        let found = peers.find(process, on: own)
         let view =
             found.flatMap { slot in
                 peers.update(slot) { peer in
@@ -174,7 +191,7 @@ extension LNetCore {
             }
             links.update(link) { $0.conversation.accept(hello, as: process.nid) }
             owe(link)
-            register(link, found ?? peerSlot(process), type, hello.sourceIncarnation)
+            register(link, found ?? peerSlot(process, on: own), type, hello.sourceIncarnation)
         case .refuse(let fault):
             refuse(link, hello, fault)
         case .refuseAndCloseOthers:
@@ -238,6 +255,15 @@ extension LNetCore {
             }
         }
         if let receiving = removed.receiving { abort(receiving, errno) }
+        var tokens = removed.tokens
+        while let token = tokens.popFirst() { release(token.size, token.sender) }
+        if let peer = removed.peer, mayTryElsewhere(peer) {
+            for (header, payload) in removed.conversation.output.unsent()
+            where isOwn(header.source.nid) {
+                salvaged.append(
+                    WaitingMessage(header: header, payload: payload, range: 0..<payload.count))
+            }
+        }
         let lost = removed.conversation.output.messageCount
         if lost > 0, let peer = removed.peer { restoreCredits(lost, of: peer) }
         if removed.isRegistered { counters.connectionsLost &+= 1 }
@@ -260,27 +286,55 @@ extension LNetCore {
         peerDown(peer, errno)
     }
 
+    /// Whether messages that a peer does not take may go another way.
+    private mutating func mayTryElsewhere(_ peer: SlotHandle) -> Bool {
+        (peers.update(peer) { $0.node != nil } ?? false) && configuration.retryCount > 0
+    }
+
     mutating func peerDown(_ peer: SlotHandle, _ errno: Int32) {
-        var dropped = 0
+        var waiting = Outbox<WaitingMessage>()
+        var node: SlotHandle?
         let nid = peers.update(peer) {
-            dropped = $0.waiting.count
-            $0.waiting = Outbox()
+            swap(&waiting, &$0.waiting)
+            node = $0.node
             $0.incarnation = nil
             $0.isOurs = false
             $0.wantsBulk = false
             return $0.process.nid
         }
-        for _ in 0..<dropped { counters.count(.notSent) }
+        let lost = salvaged
+        salvaged = []
+        let status =
+            errno == LNetErrno.timedOut ? LNetStatus.localTimeout : LNetStatus(errno: errno)
+        for message in lost { failed(message, status, on: peer) }
+        while let message = waiting.popFirst() { failed(message, status, on: peer, errno: errno) }
         for index in 0..<pendings.slotCount {
             guard let handle = pendings.handle(at: index), pendings[handle]?.peer == peer else {
                 continue
             }
             failPending(handle, errno)
         }
-        if let nid { events.append(.peerDown(nid, errno: errno)) }
+        if let nid {
+            let isOpenElsewhere = node.map { hasOpenPath($0) } ?? false
+            if !isOpenElsewhere { events.append(.peerDown(nid, errno: errno)) }
+        }
         removeIfIdle(peer)
         // Credits that came back with the lost connections may serve others.
         for interface in interfaces.indices { serveInterfaceWaiters(interface) }
+    }
+
+    /// Whether a connection to any interface of a node is open.
+    private mutating func hasOpenPath(_ node: SlotHandle) -> Bool {
+        guard let known = nodes[node] else { return false }
+        for interface in known.interfaces {
+            for own in interfaces.indices {
+                guard let path = peers.find(ProcessID(nid: interface.nid), on: own) else {
+                    continue
+                }
+                if peers.update(path, { !$0.open.isEmpty }) == true { return true }
+            }
+        }
+        return false
     }
 
     mutating func attemptFailed(

@@ -24,7 +24,8 @@ extension LNetCore {
             return reject(.fatal, .stranger)
         }
         let process = ProcessID(nid: request.source)
-        let found = peers.find(process)
+        let index = interfaceIndex(of: own)
+        let found = peers.find(process, on: index)
         var view = O2IBLNDPeerView(isConnecting: false, incarnation: nil)
         var races = 0
         var attempt: UInt64 = 0
@@ -51,7 +52,7 @@ extension LNetCore {
         guard found != nil || peers.count < configuration.incomingPeersMax else {
             return reject(.noResources, .stranger)
         }
-        let peer = found ?? peerSlot(process)
+        let peer = found ?? peerSlot(process, on: index)
         if let open = peers.update(peer, { $0.open.control }), open != 0 {
             // The peer has lost the connection that we still believe in.
             counters.count(.replaced)

@@ -57,22 +57,15 @@ extension LNetCore {
     private mutating func admit(
         _ header: LNetHeader, _ link: SlotHandle, _ peer: SlotHandle, _ own: NID
     ) -> Receiving? {
-        guard let process = peers.update(peer, { $0.process }) else { return nil }
-        guard header.source.nid == process.nid else {
-            failO2IB(link, .wrongSource)
+        switch admit(header, from: peer, on: own, canWait: false) {
+        case .take(let receiving):
+            return receiving
+        case .refused(let fault):
+            failO2IB(link, fault == .wrongDestination ? .wrongDestination : .wrongSource)
             return nil
+        case .wait:
+            preconditionFailure("a message over RDMA does not wait")
         }
-        let source = ProcessID(nid: process.nid, pid: header.source.pid)
-        guard header.destination.nid == own else {
-            if header.destination.nid.network == own.network || isOwn(header.destination.nid) {
-                failO2IB(link, .wrongDestination)
-                return nil
-            }
-            counters.count(.notRouted, length: header.payloadLength)
-            return Receiving(
-                header: header, source: source, peer: peer, target: .discard, accepted: 0)
-        }
-        return begin(header, source, peer)
     }
 
     /// A peer offers a bulk payload.
@@ -205,12 +198,19 @@ extension LNetCore {
     private mutating func reply(to pending: SlotHandle, byteCount: Int) -> Receiving? {
         guard let current = pendings[pending] else { return nil }
         let header = LNetHeader(
-            destination: source(to: current.peer), source: ProcessID(nid: current.nid),
+            destination: ProcessID(nid: sourceNID(to: current.peer)),
+            source: ProcessID(nid: current.nid),
             payloadLength: UInt32(byteCount), body: .reply(destination: wireHandle(pending)))
         counters.received.count(header.body)
         return Receiving(
             header: header, source: header.source, peer: current.peer,
-            target: .reply(pending: pending, buffer: current.buffer), accepted: byteCount)
+            target: .reply(pending: pending, buffer: current.buffer), accepted: byteCount,
+            via: current.peer)
+    }
+
+    private mutating func sourceNID(to peer: SlotHandle) -> NID {
+        let interface = peers.update(peer) { $0.interface } ?? -1
+        return interface >= 0 ? interfaces[interface].nid : nid
     }
 
     private mutating func collect(_ handle: SlotHandle, _ bulk: O2IBBulk) {
@@ -282,7 +282,11 @@ extension LNetCore {
         o2ibLinks.update(link) { link in
             let limit = link.conversation.immediateMax
             guard payload.byteCount <= limit else { return false }
-            if case .get(_, _, _, _, let sinkLength) = header.body, Int(sinkLength) > limit {
+            // Only between the two ends: through a router the answer is a REPLY.
+            if case .get(_, _, _, _, let sinkLength) = header.body, Int(sinkLength) > limit,
+                header.destination.nid == link.conversation.peer,
+                header.source.nid == link.conversation.identity.nid
+            {
                 return false
             }
             link.heldMessages += 1
@@ -327,7 +331,7 @@ extension LNetCore {
             destination: receiving.header.source,
             source: ProcessID(nid: receiving.header.destination.nid),
             payloadLength: UInt32(range.count), body: body)
-        return transmit(header, slot, range, to: receiving.peer)
+        return transmit(header, slot, range, to: receiving.via)
     }
 
     /// Sends `range` of registered memory to a peer's portal; bulk goes straight from there to the
@@ -343,10 +347,10 @@ extension LNetCore {
             range.lowerBound >= 0 && range.upperBound <= Int(slot.byteCount), "within the slot")
         advance(now)
         guard
-            let header = putHeader(
+            let (header, path) = putHeader(
                 peer.slot, portal, matchBits, offset, hdrData, range.count, ackCookie)
         else { return false }
-        guard transmit(header, slot, range, to: peer.slot) else { return refused(header) }
+        guard transmit(header, slot, range, to: path) else { return refused(header) }
         return true
     }
 

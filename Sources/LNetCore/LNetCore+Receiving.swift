@@ -3,60 +3,111 @@ import Primitives
 import WireFormat
 
 extension LNetCore {
-    /// A message begins on a connection. Nil when it broke the rules and the connection is gone.
-    mutating func begin(
-        _ header: LNetHeader, from peer: SlotHandle, on link: SlotHandle
-    ) -> Receiving? {
-        guard let process = peers.update(peer, { $0.process }),
-            let own = links.update(link, { $0.conversation.identity.process.nid })
-        else { return nil }
-        // A userspace peer is named by its connection whatever its headers say (socklnd).
-        guard process.isUserspace || header.source.nid == process.nid else {
-            fail(link, .wrongSource)
-            return nil
+    /// What becomes of a message that begins.
+    enum Admission {
+        case refused(SockLNDFault)
+        /// A router has no buffer for it now.
+        case wait
+        case take(Receiving)
+    }
+
+    /// Whether a message is from whom it says, and for us or for somebody behind us.
+    ///
+    /// - Parameter canWait: nothing need be read from the connection until there is a buffer.
+    mutating func admit(
+        _ header: LNetHeader, from peer: SlotHandle, on own: NID, canWait: Bool
+    ) -> Admission {
+        guard let process = peers.update(peer, { $0.process }) else {
+            return .refused(.wrongSource)
         }
-        let source =
+        // A userspace peer is named by its connection whatever its headers say (socklnd).
+        var source =
             process.isUserspace ? process : ProcessID(nid: process.nid, pid: header.source.pid)
+        var origin = peer
+        if !process.isUserspace, header.source.nid != process.nid {
+            // Only a gateway speaks for others, and only for those of networks behind it.
+            let remote = header.source.nid
+            guard !interfaces.contains(where: { $0.isUsable && $0.nid.network == remote.network }),
+                routes.contains(where: { $0.route.network == remote.network })
+            else { return .refused(.wrongSource) }
+            source = header.source
+            let isOurs = routes.contains {
+                $0.route.network == remote.network
+                    && primary(of: $0.route.gateway) == primary(of: process.nid)
+            }
+            guard isOurs || !configuration.dropAsymmetricRoutes else {
+                counters.count(.asymmetric, length: header.payloadLength)
+                return .take(
+                    Receiving(
+                        header: header, source: source, peer: peer, target: .discard, accepted: 0,
+                        via: peer))
+            }
+            if header.destination.nid == own {
+                let isKnown = peers.find(source, on: -1) != nil
+                guard isKnown || peers.count < configuration.incomingPeersMax else {
+                    return .refused(.stranger)
+                }
+                origin = peerSlot(source)
+            }
+        }
+        let index = interfaceIndex(of: own)
+        if index >= 0 {
+            interfaces[index].lastHeard = now
+            interfaces[index].lastPeer = peer
+        }
+        if hasUnwell { raise(peer: process.nid) }
         guard header.destination.nid == own else {
             if header.destination.nid.network == own.network || isOwn(header.destination.nid) {
-                fail(link, .wrongDestination)
-                return nil
+                return .refused(.wrongDestination)
             }
-            counters.count(.notRouted, length: header.payloadLength)
-            return Receiving(
-                header: header, source: source, peer: peer, target: .discard, accepted: 0)
+            switch passage(header, source, peer, canWait: canWait) {
+            case .wait: return .wait
+            case .forward(let receiving): return .take(receiving)
+            case .drop:
+                counters.count(.notRouted, length: header.payloadLength)
+                return .take(
+                    Receiving(
+                        header: header, source: source, peer: peer, target: .discard, accepted: 0,
+                        via: peer))
+            }
         }
-        let receiving = begin(header, source, peer)
-        if Int(header.payloadLength) + Peer.frameOverhead >= Peer.minBulk { wantBulk(peer) }
-        return receiving
+        return .take(begin(header, source, origin, via: peer))
     }
 
     /// Decides where the payload of a message goes.
     mutating func begin(
-        _ header: LNetHeader, _ source: ProcessID, _ peer: SlotHandle
+        _ header: LNetHeader, _ source: ProcessID, _ peer: SlotHandle, via: SlotHandle
     ) -> Receiving {
         counters.received.count(header.body)
         let interface =
-            peers.update(peer) {
+            peers.update(via) {
                 $0.traffic.received.count(header.body)
                 return $0.interface
             } ?? -1
         if interface >= 0 { interfaces[interface].traffic.received.count(header.body) }
         let length = Int(header.payloadLength)
+        var initiator = source
+        if !nodeIndex.isEmpty { initiator.nid = primary(of: source.nid) }
         var receiving = Receiving(
-            header: header, source: source, peer: peer, target: .discard, accepted: 0)
+            header: header, source: initiator, peer: peer, target: .discard, accepted: 0, via: via)
+        if !faults.isEmpty, dropsReceived(header) {
+            counters.count(.fault, length: header.payloadLength)
+            receiving.isDropped = true
+            return receiving
+        }
         switch header.body {
         case .put(_, let matchBits, _, let portal, let offset):
             if portal == PingInfo.portal {
                 if matchBits == PingInfo.matchBits {
                     receiving.target = .push
+                    receiving.accepted = min(length, PingInfo.lengthMax)
                 } else {
                     counters.count(.noMatch, length: header.payloadLength)
                 }
                 return receiving
             }
             let outcome = matches.match(
-                .put, portal: portal, matchBits: matchBits, from: source, offset: offset,
+                .put, portal: portal, matchBits: matchBits, from: initiator, offset: offset,
                 length: length)
             switch outcome {
             case .match(let match):
@@ -79,15 +130,15 @@ extension LNetCore {
             }
         case .reply(let handle):
             guard let slot = pending(of: handle), let pending = pendings[slot],
-                pending.peer == peer, !pending.isArriving
+                isAnswer(header, via, to: pending), !pending.isArriving
             else {
                 counters.count(.lateResponse, length: header.payloadLength)
                 return receiving
             }
             switch pending.kind {
-            case .ack, .done:
+            case .ack, .push, .done:
                 counters.count(.lateResponse, length: header.payloadLength)
-            case .get, .ping:
+            case .get, .ping, .discovery, .recovery:
                 guard length <= pending.length else {
                     counters.count(.tooLong, length: header.payloadLength)
                     failPending(slot, LNetErrno.messageTooLong)
@@ -102,6 +153,13 @@ extension LNetCore {
             break
         }
         return receiving
+    }
+
+    /// Whether an ACK or REPLY comes from where its request went.
+    private func isAnswer(
+        _ header: LNetHeader, _ via: SlotHandle, to pending: Pending
+    ) -> Bool {
+        pending.peer == via || pending.nid == header.source.nid
     }
 
     /// Bytes of a payload: once, from the shell's buffer to where they stay.
@@ -133,6 +191,10 @@ extension LNetCore {
             return
         }
         if isLast, start == 0 {
+            if case .forward = receiving.target {
+                pass(receiving, bytes.copy(kept), 0..<kept.count)
+                return
+            }
             let from = arena.count
             if receiving.accepted > 0 { Self.append(bytes, kept, to: &arena) }
             finish(receiving, payload: from..<arena.count)
@@ -142,6 +204,10 @@ extension LNetCore {
         guard isLast else { return }
         var assembly: [UInt8] = []
         links.update(link) { swap(&$0.assembly, &assembly) }
+        if case .forward = receiving.target {
+            pass(receiving, assembly, 0..<assembly.count)
+            return
+        }
         let from = arena.count
         arena.append(contentsOf: assembly)
         finish(receiving, payload: from..<arena.count)
@@ -151,11 +217,11 @@ extension LNetCore {
         switch receiving.target {
         case .put(let match): match.buffer.map { ($0, match.offset) }
         case .reply(_, let buffer): buffer.map { ($0, 0) }
-        case .discard, .lazy, .push: nil
+        case .discard, .lazy, .push, .forward: nil
         }
     }
 
-    private static func append(_ bytes: RawSpan, _ range: Range<Int>, to array: inout [UInt8]) {
+    static func append(_ bytes: RawSpan, _ range: Range<Int>, to array: inout [UInt8]) {
         unsafe bytes.extracting(range).withUnsafeBytes { raw in
             // SAFETY: `raw` views the range for the call.
             unsafe array.append(contentsOf: raw)
@@ -179,12 +245,24 @@ extension LNetCore {
     /// A message is complete: tell the user, answer the peer.
     mutating func finish(_ receiving: Receiving, payload: Range<Int>) {
         let header = receiving.header
+        if !faults.isEmpty, !receiving.isHeld, !receiving.isDropped,
+            let latency = holdsReceived(header)
+        {
+            var later = receiving
+            later.isHeld = true
+            hold(.received(later, payload: [UInt8](arena[payload])), latency)
+            return
+        }
         switch receiving.target {
         case .discard:
-            finishSmall(receiving)
+            if !receiving.isDropped { finishSmall(receiving) }
+        case .forward:
+            pass(receiving, [UInt8](arena[payload]), 0..<payload.count)
         case .push:
             if case .put(let ack, let matchBits, _, _, _) = header.body {
-                acknowledge(receiving, ack, matchBits, mlength: header.payloadLength)
+                acknowledge(
+                    receiving, ack, matchBits, mlength: UInt32(clamping: payload.count))
+                pushArrived(receiving, payload)
             }
         case .lazy:
             lazyBytes += payload.count
@@ -238,15 +316,21 @@ extension LNetCore {
             destination: receiving.header.source,
             source: ProcessID(nid: receiving.header.destination.nid),
             payloadLength: UInt32(range.count), body: body)
-        if !transmit(header, payload, range, to: receiving.peer) { counters.count(.notSent) }
+        if !transmit(header, payload, range, to: receiving.via) { counters.count(.notSent) }
     }
 
     private mutating func finishReply(
         _ slot: SlotHandle, _ pending: Pending, _ header: LNetHeader, _ payload: Range<Int>
     ) {
         switch pending.kind {
-        case .ack, .done:
+        case .ack, .push, .done:
             return
+        case .discovery(let node, let nid):
+            settle(slot, pending)
+            discovered(node, nid, payload)
+            return
+        case .recovery:
+            recovered(pending)
         case .get:
             events.append(
                 .reply(
@@ -270,13 +354,21 @@ extension LNetCore {
         switch receiving.header.body {
         case .ack(let handle, _, let mlength):
             guard let slot = pending(of: handle), let pending = pendings[slot],
-                pending.peer == receiving.peer, case .ack = pending.kind
+                isAnswer(receiving.header, receiving.via, to: pending)
             else {
                 counters.count(.lateResponse)
                 return
             }
-            events.append(.ack(cookie: pending.cookie, mlength: Int(mlength)))
-            pendings.remove(slot)
+            switch pending.kind {
+            case .ack:
+                events.append(.ack(cookie: pending.cookie, mlength: Int(mlength)))
+                pendings.remove(slot)
+            case .push(let node, let sequence):
+                pendings.remove(slot)
+                pushed(node, sequence)
+            case .get, .ping, .discovery, .recovery, .done:
+                counters.count(.lateResponse)
+            }
         case .get(let handle, let matchBits, let portal, let offset, let sinkLength):
             if portal == PingInfo.portal {
                 answerPing(receiving, handle, matchBits, sinkLength)
@@ -333,9 +425,7 @@ extension LNetCore {
             counters.count(.noMatch)
             return
         }
-        let info = PingInfo(
-            features: configuration.pingFeatures,
-            interfaces: interfaces.map { PingInfo.Interface(nid: $0.nid) })
+        let info = ownInfo
         var writer = WireWriter(capacity: info.encodedSize)
         info.encode(into: &writer)
         respond(
@@ -348,6 +438,8 @@ extension LNetCore {
         switch receiving.target {
         case .discard, .lazy, .push:
             break
+        case .forward(_, let pool):
+            if let pool { release(pool, receiving.via) } else { routedInExcess -= 1 }
         case .put(let match):
             events.append(
                 .putFailed(
@@ -401,7 +493,7 @@ extension LNetCore {
             count -= 1
             var header = message.header
             header.destination.nid = nid
-            let receiving = begin(header, ProcessID(nid: nid), peer)
+            let receiving = begin(header, ProcessID(nid: nid), peer, via: peer)
             deliver(receiving, message.payload, message.range)
         }
     }

@@ -15,10 +15,14 @@ extension LNetCore {
     ) -> Bool {
         advance(now)
         guard
-            let header = putHeader(
+            let (header, path) = putHeader(
                 peer.slot, portal, matchBits, offset, hdrData, payload.byteCount, ackCookie)
         else { return false }
-        guard transmit(header, payload, to: peer.slot) else { return refused(header) }
+        if configuration.discovery, let node = holds(peer.slot) {
+            let copy = payload.copy(0..<payload.byteCount)
+            return keep(WaitingMessage(header: header, payload: copy, range: 0..<copy.count), node)
+        }
+        guard transmit(header, payload, to: path) else { return refused(header) }
         return true
     }
 
@@ -30,10 +34,14 @@ extension LNetCore {
     ) -> Bool {
         advance(now)
         guard
-            let header = putHeader(
+            let (header, path) = putHeader(
                 peer.slot, portal, matchBits, offset, hdrData, payload.count, ackCookie)
         else { return false }
-        guard transmit(header, payload, 0..<payload.count, to: peer.slot) else {
+        if configuration.discovery, let node = holds(peer.slot) {
+            return keep(
+                WaitingMessage(header: header, payload: payload, range: 0..<payload.count), node)
+        }
+        guard transmit(header, payload, 0..<payload.count, to: path) else {
             return refused(header)
         }
         return true
@@ -61,12 +69,35 @@ extension LNetCore {
             offset: offset, hdrData: hdrData, payload: payload, ackCookie: ackCookie, now: now)
     }
 
-    /// The header of a PUT, with its pending ACK noted; nil after a failure was told.
+    /// Keeps a message until its peer is known.
+    private mutating func keep(_ message: WaitingMessage, _ node: SlotHandle) -> Bool {
+        let isFull = (nodes[node]?.held.count ?? 0) >= configuration.waitingMax
+        guard !isFull else { return refused(message.header) }
+        nodes.update(node) { $0.held.append(message) }
+        return true
+    }
+
+    /// Where a message for a peer goes; the peer itself where no way is known.
+    private mutating func wayOrPeer(_ peer: SlotHandle) -> Way? {
+        if let way = way(to: peer) { return way }
+        return peers.update(peer) { $0.process }.map {
+            Way(path: peer, destination: $0, source: nid)
+        }
+    }
+
+    /// The way over this very path: what answers or asks after it.
+    mutating func exactWay(_ peer: SlotHandle) -> Way? {
+        let known = peers.update(peer) { ($0.process, $0.interface) }
+        guard let known, known.1 >= 0 else { return wayOrPeer(peer) }
+        return Way(path: peer, destination: known.0, source: interfaces[known.1].nid)
+    }
+
+    /// The header of a PUT and its way, with its pending ACK noted; nil after a failure was told.
     mutating func putHeader(
         _ peer: SlotHandle, _ portal: UInt32, _ matchBits: UInt64, _ offset: UInt32,
         _ hdrData: UInt64, _ length: Int, _ ackCookie: UInt64?
-    ) -> LNetHeader? {
-        guard let destination = peers.update(peer, { $0.process }) else {
+    ) -> (LNetHeader, SlotHandle)? {
+        guard let way = wayOrPeer(peer) else {
             fail(ackCookie, LNetErrno.stale)
             return nil
         }
@@ -78,15 +109,17 @@ extension LNetCore {
         if let ackCookie {
             let pending = pendings.insert(
                 Pending(
-                    kind: .ack, cookie: ackCookie, peer: peer, nid: destination.nid, length: 0,
-                    sentAt: now))
+                    kind: .ack, cookie: ackCookie, peer: way.path, nid: way.destination.nid,
+                    length: 0, sentAt: now))
             armSweep()
             ack = wireHandle(pending)
         }
-        return LNetHeader(
-            destination: destination, source: source(to: peer), payloadLength: UInt32(length),
+        let header = LNetHeader(
+            destination: way.destination, source: ProcessID(nid: way.source),
+            payloadLength: UInt32(length),
             body: .put(
                 ack: ack, matchBits: matchBits, hdrData: hdrData, portal: portal, offset: offset))
+        return (header, way.path)
     }
 
     private mutating func fail(_ cookie: UInt64?, _ errno: Int32) {
@@ -180,33 +213,41 @@ extension LNetCore {
         return id
     }
 
-    private mutating func startGet(
+    /// - Parameter isExact: over this path and no other.
+    mutating func startGet(
         _ kind: Pending.Kind, from peer: SlotHandle, portal: UInt32, matchBits: UInt64,
-        offset: UInt32, length: Int, buffer: SlotHandle?, slot: BulkSlot? = nil, cookie: UInt64
+        offset: UInt32, length: Int, buffer: SlotHandle?, slot: BulkSlot? = nil, cookie: UInt64,
+        isExact: Bool = false
     ) -> SlotHandle? {
-        guard let destination = peers.update(peer, { $0.process }) else {
+        guard let way = isExact ? exactWay(peer) : wayOrPeer(peer) else {
             if let buffer { buffers.remove(buffer) }
             fail(cookie, LNetErrno.stale)
             return nil
         }
         let pending = pendings.insert(
             Pending(
-                kind: kind, cookie: cookie, peer: peer, nid: destination.nid, length: length,
-                buffer: buffer, slot: slot, sentAt: now))
+                kind: kind, cookie: cookie, peer: way.path, nid: way.destination.nid,
+                length: length, buffer: buffer, slot: slot, sentAt: now))
         armSweep()
         let header = LNetHeader(
-            destination: destination, source: source(to: peer), payloadLength: 0,
+            destination: way.destination, source: ProcessID(nid: way.source), payloadLength: 0,
             body: .get(
                 returnTo: wireHandle(pending), matchBits: matchBits, portal: portal,
                 offset: offset, sinkLength: UInt32(length)))
-        guard transmit(header, [], 0..<0, to: peer) else {
+        if configuration.discovery, portal != PingInfo.portal, let node = holds(peer) {
+            if !keep(WaitingMessage(header: header, payload: [], range: 0..<0), node) {
+                return pendings.contains(pending) ? pending : nil
+            }
+            return pending
+        }
+        guard transmit(header, [], 0..<0, to: way.path) else {
             counters.count(.notSent)
             failPending(pending, LNetErrno.hostUnreachable)
             // A buffer stays behind for `takeBuffer`, so its handle is still of use.
             return pendings.contains(pending) ? pending : nil
         }
         // The answer will be long: the bulk connections are wanted for it.
-        if length + Peer.frameOverhead >= Peer.minBulk { wantBulk(peer) }
+        if length + Peer.frameOverhead >= Peer.minBulk { wantBulk(way.path) }
         return pending
     }
 
@@ -262,6 +303,11 @@ extension LNetCore {
     mutating func transmit(
         _ header: LNetHeader, _ payload: RawSpan, to peer: SlotHandle
     ) -> Bool {
+        if !faults.isEmpty {
+            let copy = payload.copy(0..<payload.byteCount)
+            return transmit(
+                WaitingMessage(header: header, payload: copy, range: 0..<copy.count), to: peer)
+        }
         switch route(peer, payload.byteCount) {
         case .connection(let link):
             count(header, to: peer)
@@ -270,7 +316,10 @@ extension LNetCore {
                 return true
             }
             lendBuffer(link)
-            links.update(link) { $0.conversation.output.append(header: header, payload: payload) }
+            links.update(link) {
+                $0.conversation.output.append(header: header, payload: payload)
+                $0.appended &+= 1
+            }
             owe(link)
             return true
         case .wait, .loop:
@@ -305,6 +354,10 @@ extension LNetCore {
     mutating func transmit(
         _ header: LNetHeader, _ payload: [UInt8], _ range: Range<Int>, to peer: SlotHandle
     ) -> Bool {
+        if !faults.isEmpty {
+            return transmit(
+                WaitingMessage(header: header, payload: payload, range: range), to: peer)
+        }
         switch route(peer, range.count) {
         case .connection(let link):
             count(header, to: peer)
@@ -314,6 +367,51 @@ extension LNetCore {
             return enqueue(header, payload, range, peer)
         case .refuse:
             return false
+        }
+    }
+
+    /// Sends or queues a message with all that is known of it. False: no place.
+    mutating func transmit(
+        _ message: WaitingMessage, to peer: SlotHandle, isPastFaults: Bool = false
+    ) -> Bool {
+        if !faults.isEmpty, !isPastFaults {
+            switch fateOfSending(message.header) {
+            case .pass: break
+            case .fail(let status):
+                failed(message, status, on: peer)
+                return true
+            case .hold(let latency):
+                hold(.sending(message, path: peer), latency)
+                return true
+            }
+        }
+        switch route(peer, message.range.count) {
+        case .connection(let link):
+            count(message.header, to: peer)
+            append(message, to: link)
+            return true
+        case .wait, .loop:
+            return enqueue(message, peer)
+        case .refuse:
+            return false
+        }
+    }
+
+    private mutating func append(_ message: WaitingMessage, to link: SlotHandle) {
+        if let slot = message.slot {
+            sendO2IB(message.header, slot, message.range, on: link)
+        } else {
+            append(message.header, message.payload, message.range, to: link)
+        }
+        guard let size = message.pool else { return }
+        if Self.isO2IB(link.rawValue) {
+            // The bytes are the connection's from here on, within the peer's credits.
+            release(size, message.sender)
+            return
+        }
+        links.update(link) {
+            $0.tokens.append(
+                RouterToken(message: $0.appended, size: size, sender: message.sender))
         }
     }
 
@@ -327,6 +425,7 @@ extension LNetCore {
         lendBuffer(link)
         links.update(link) {
             $0.conversation.output.append(header: header, payload: payload, range: range)
+            $0.appended &+= 1
         }
         owe(link)
     }
@@ -380,11 +479,7 @@ extension LNetCore {
             guard let message = next else { return }
             interfaces[interface].credits -= 1
             count(message.header, to: peer)
-            if let slot = message.slot {
-                sendO2IB(message.header, slot, message.range, on: SlotHandle(rawValue: link))
-                continue
-            }
-            append(message.header, message.payload, message.range, to: SlotHandle(rawValue: link))
+            append(message, to: SlotHandle(rawValue: link))
             if message.range.count + Peer.frameOverhead >= Peer.minBulk { wantBulk(peer) }
         }
     }
@@ -399,6 +494,7 @@ extension LNetCore {
                 interface = $0.interface
                 return !$0.waiting.isEmpty
             } ?? false
+        if hasUnwell, interface >= 0 { raise(interface: interface) }
         if mustPump { pump(peer) }
         if interface >= 0 { serveInterfaceWaiters(interface) }
     }
@@ -468,6 +564,16 @@ extension LNetCore {
                     LNetEvent.Ping(
                         id: id, nid: pending.nid, errno: errno,
                         roundTrip: now - pending.sentAt, payload: 0..<0)))
+        case .discovery(let node, _):
+            settle(handle, pending)
+            discoveryFailed(node, isPush: false, errno)
+            return
+        case .push(let node, _):
+            settle(handle, pending)
+            discoveryFailed(node, isPush: true, errno)
+            return
+        case .recovery:
+            break
         }
         settle(handle, pending)
     }

@@ -44,18 +44,31 @@ extension LNetCore {
         beginRound(now)
         let link = SlotHandle(rawValue: connectionKey)
         let now = self.now
+        let isStalled = links.update(link) {
+            $0.lastReceived = now
+            return $0.stalled != nil
+        }
+        guard let isStalled else { return }
+        if isStalled {
+            links.update(link) { Self.append(bytes, 0..<bytes.byteCount, to: &$0.backlog) }
+        } else {
+            consume(link, bytes)
+        }
+    }
+
+    /// Reads what a connection brought, until a message has to wait.
+    private mutating func consume(_ link: SlotHandle, _ bytes: RawSpan) {
         var offset = 0
         var receiving: Receiving?
         var peer: SlotHandle?
-        let isKnown =
-            links.update(link) {
-                $0.lastReceived = now
-                receiving = $0.receiving
-                $0.receiving = nil
-                peer = $0.peer
-                return true
-            } ?? false
-        guard isKnown else { return }
+        var own = NID.any
+        let isKnown: Void? = links.update(link) {
+            receiving = $0.receiving
+            $0.receiving = nil
+            peer = $0.peer
+            own = $0.conversation.identity.process.nid
+        }
+        guard isKnown != nil else { return }
         while offset < bytes.byteCount {
             let step = links.update(link) { $0.conversation.next(bytes, at: &offset) }
             guard let step else { return }
@@ -63,13 +76,29 @@ extension LNetCore {
             case .needMore:
                 break
             case .message(let header):
-                guard let from = peer, let begun = begin(header, from: from, on: link) else {
+                guard let from = peer else { return }
+                switch admit(header, from: from, on: own, canWait: true) {
+                case .refused(let fault):
+                    fail(link, fault)
                     return
-                }
-                if header.payloadLength == 0 {
-                    finish(begun, payload: arena.count..<arena.count)
-                } else {
-                    receiving = begun
+                case .wait:
+                    links.update(link) {
+                        $0.stalled = header
+                        Self.append(bytes, offset..<bytes.byteCount, to: &$0.backlog)
+                    }
+                    stalled.append(link)
+                    actions.append(.pause(connectionKey: link.rawValue))
+                    owe(link)
+                    return
+                case .take(let begun):
+                    if Int(header.payloadLength) + Peer.frameOverhead >= Peer.minBulk {
+                        wantBulk(from)
+                    }
+                    if header.payloadLength == 0 {
+                        finish(begun, payload: arena.count..<arena.count)
+                    } else {
+                        receiving = begun
+                    }
                 }
             case .payload(let range, let isLast):
                 guard var current = receiving else { break }
@@ -88,6 +117,36 @@ extension LNetCore {
         }
         links.update(link) { $0.receiving = receiving }
         owe(link)
+    }
+
+    /// Reads on where a message had to wait. False where it still has to.
+    mutating func unstall(_ link: SlotHandle) -> Bool {
+        guard
+            let (header, peer, own) = links.update(
+                link, { ($0.stalled, $0.peer, $0.conversation.identity.process.nid) }), let header,
+            let peer
+        else { return true }
+        switch admit(header, from: peer, on: own, canWait: true) {
+        case .wait:
+            return false
+        case .refused(let fault):
+            fail(link, fault)
+        case .take(let begun):
+            var backlog: [UInt8] = []
+            links.update(link) {
+                $0.stalled = nil
+                swap(&$0.backlog, &backlog)
+            }
+            if header.payloadLength == 0 {
+                finish(begun, payload: arena.count..<arena.count)
+            } else {
+                links.update(link) { $0.receiving = begun }
+            }
+            RawSpan.over(backlog) { consume(link, $0) }
+            let reads = links.update(link) { $0.stalled == nil } ?? false
+            if reads { actions.append(.resume(connectionKey: link.rawValue)) }
+        }
+        return true
     }
 
     /// Offers a connection's output run by run until `body`, which says how many bytes it took,
@@ -126,8 +185,10 @@ extension LNetCore {
                 return true
             }
             if messages > 0 {
-                // What follows at once needs no further flush from the shell.
+                // What follows at once needs no further flush from the shell: neither what waited for
+                // credits, nor what a router reads on now that it has a buffer again.
                 links.update(link) { $0.flushOwed = true }
+                returnTokens(messages, link)
                 returnCredits(messages, of: peer)
                 isEmpty =
                     links.update(link) {
@@ -138,6 +199,21 @@ extension LNetCore {
             if isEmpty { return true }
             if !tookAll { return false }
         }
+    }
+
+    /// Buffers of this router whose messages have left.
+    private mutating func returnTokens(_ messages: Int, _ link: SlotHandle) {
+        while true {
+            let token = links.update(link) { link -> RouterToken? in
+                guard let first = link.tokens.first,
+                    first.message <= link.taken &+ UInt64(messages)
+                else { return nil }
+                return link.tokens.popFirst()
+            }
+            guard let token = token ?? nil else { break }
+            release(token.size, token.sender)
+        }
+        links.update(link) { $0.taken &+= UInt64(messages) }
     }
 
     /// Returns an output buffer to the pool, as far as that may grow.
@@ -180,6 +256,18 @@ extension LNetCore {
                 if isWanted { pump(peer) } else { removeIfIdle(peer) }
             case .ping(let pending):
                 failPending(pending, LNetErrno.timedOut)
+            case .discovery(let node):
+                discoveryTimedOut(node)
+            case .recoverPeer(let nid):
+                recoveryDue(peer: nid)
+            case .recoverInterface(let interface):
+                recoveryDue(interface: interface)
+            case .checkGateway(let node):
+                checkGateway(node)
+            case .watchInterfaces:
+                watchInterfaces()
+            case .held(let message):
+                heldDue(message)
             }
         }
         if let due = nextSweep, due <= now { sweep() }
@@ -229,6 +317,9 @@ extension LNetCore {
             else { continue }
             if case .done = pending.kind { continue }
             counters.responseTimeouts &+= 1
+            if let nid = peers.update(pending.peer, { $0.process.nid }) {
+                lower(peer: nid, by: configuration.healthSensitivity)
+            }
             failPending(handle, LNetErrno.timedOut)
         }
         if connectionCount > 0 || pendings.count > 0 { armSweep() }

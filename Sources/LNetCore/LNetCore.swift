@@ -7,7 +7,7 @@ public import WireFormat
 /// The shell passes bytes and time in and carries `actions` out. The user attaches entries, sends,
 /// and takes `events`. Interfaces over TCP and RDMA; see the article for what a message costs.
 public struct LNetCore: Sendable {
-    public let configuration: LNetConfiguration
+    public internal(set) var configuration: LNetConfiguration
     public internal(set) var counters = LNetCounters()
     /// For the shell; take them after every call.
     public var actions = Outbox<LNetAction>()
@@ -36,12 +36,35 @@ public struct LNetCore: Sendable {
     var timers = TimerQueue<TimerKey>()
     var nextSweep: Ticks?
     var nextPingID: UInt64 = 1
+    /// Remote nodes whose NIDs are known, and which node has a NID: looked up, never walked.
+    var nodes = SlotTable<PeerNode>()
+    var nodeIndex: [NID: SlotHandle] = [:]
+    var routes: [RouteEntry] = []
+    var faults: [LNetFaultRule] = []
+    var heldMessages = SlotTable<HeldMessage>()
+    /// Some interface, ours or a peer's, is not well.
+    var hasUnwell = false
+    /// The number of what we tell of ourselves; grows with every change.
+    var infoSequence: UInt32 = 1
+    var pools: RouterPools
+    /// Connections that are not read because buffers are missing, in order.
+    var stalled = Outbox<SlotHandle>()
+    /// Small messages that a router holds beyond its buffers.
+    var routedInExcess = 0
+    /// What a lost connection had not sent, until it is decided what becomes of it.
+    var salvaged: [WaitingMessage] = []
 
     enum TimerKey: Sendable {
         case handshake(link: SlotHandle)
         case o2ibHandshake(link: SlotHandle)
         case retry(peer: SlotHandle)
         case ping(pending: SlotHandle)
+        case discovery(node: SlotHandle)
+        case recoverPeer(NID)
+        case recoverInterface(Int)
+        case checkGateway(node: SlotHandle)
+        case watchInterfaces
+        case held(message: SlotHandle)
     }
 
     public init(_ configuration: LNetConfiguration) {
@@ -52,21 +75,30 @@ public struct LNetCore: Sendable {
             interfaces.allSatisfy { $0.nid.type == .tcp || $0.nid.type == .o2ib },
             "interfaces are TCP or RDMA ones")
         precondition(
-            Set(interfaces.map(\.nid.network)).count == interfaces.count,
-            "a node has one interface on a network")
+            Set(interfaces.map(\.nid)).count == interfaces.count, "each interface has its NID")
+        pools = RouterPools(
+            tiny: configuration.tinyBuffers, small: configuration.smallBuffers,
+            large: configuration.largeBuffers)
         precondition(
             (1...65535).contains(configuration.peerCredits) && configuration.credits > 0,
             "credits are positive")
         self.configuration = configuration
         var random = SplitMix64(seed: configuration.seed ^ configuration.incarnation)
         interfaceCookie = random.next()
+        if configuration.routing { startRouting() }
+        for route in configuration.routes {
+            let errno = addRoute(route, now: .zero)
+            precondition(errno == 0, "routes lead through gateways on our networks")
+        }
     }
 
     public var nid: NID { configuration.nid }
     public var peerCount: Int { peers.count }
     public var connectionCount: Int { links.count + o2ibLinks.count }
     /// All of the node's NIDs; the first is the one it is named by.
-    public var nids: [NID] { interfaces.map(\.nid) }
+    public var nids: [NID] { interfaces.filter(\.isUsable).map(\.nid) }
+    /// The NID of an interface by its number, as `.listen` names it.
+    public func nid(ofInterface index: Int) -> NID { interfaces[index].nid }
     /// Bulk payloads under way over RDMA.
     public var bulkCount: Int { bulks.count }
     public var attachedCount: Int { matches.count }

@@ -8,6 +8,12 @@ public struct LNetTraffic: Equatable, Sendable {
     public internal(set) var dropped = LNetCounters.ByType()
 
     public init() {}
+
+    mutating func add(_ other: LNetTraffic) {
+        sent.add(other.sent)
+        received.add(other.received)
+        dropped.add(other.dropped)
+    }
 }
 
 /// What a node has done and seen: `struct lnet_counters_common` and what `lnetctl stats` adds.
@@ -21,6 +27,13 @@ public struct LNetCounters: Sendable {
         public var total: UInt64 { ack &+ put &+ get &+ reply }
 
         public init() {}
+
+        mutating func add(_ other: ByType) {
+            ack &+= other.ack
+            put &+= other.put
+            get &+= other.get
+            reply &+= other.reply
+        }
 
         mutating func count(_ body: LNetHeader.Body) {
             switch body {
@@ -44,6 +57,10 @@ public struct LNetCounters: Sendable {
         case notRouted
         /// The queue of the peer was full, or the peer has no way back.
         case notSent
+        /// An operator's fault rule.
+        case fault
+        /// It came by a gateway that is none of ours.
+        case asymmetric
     }
 
     public internal(set) var sent = ByType()
@@ -56,7 +73,15 @@ public struct LNetCounters: Sendable {
     public internal(set) var connectionsLost: UInt64 = 0
     public internal(set) var connectFailures: UInt64 = 0
     public internal(set) var responseTimeouts: UInt64 = 0
-    private var drops = InlineArray<5, UInt64>(repeating: 0)
+    /// Messages that went again on another way, and those of them that failed all the same.
+    public internal(set) var resends: UInt64 = 0
+    public internal(set) var failedResends: UInt64 = 0
+    public internal(set) var recoveryPings: UInt64 = 0
+    /// Messages that went through this node, and their payload bytes.
+    public internal(set) var routed: UInt64 = 0
+    public internal(set) var routeLength: UInt64 = 0
+    private var statuses = InlineArray<11, UInt64>(repeating: 0)
+    private var drops = InlineArray<7, UInt64>(repeating: 0)
     private var faults = InlineArray<32, UInt64>(repeating: 0)
     private var o2ibFaults = InlineArray<40, UInt64>(repeating: 0)
     private var rejectsSent = InlineArray<10, UInt64>(repeating: 0)
@@ -86,6 +111,8 @@ public struct LNetCounters: Sendable {
     }
 
     public subscript(_ drop: Drop) -> UInt64 { drops[drop.rawValue] }
+    /// Messages that failed, by status.
+    public subscript(_ status: LNetStatus) -> UInt64 { statuses[Int(status.rawValue)] }
     public subscript(_ fault: SockLNDFault) -> UInt64 { faults[Int(fault.rawValue)] }
 
     public subscript(_ fault: O2IBLNDFault) -> UInt64 { o2ibFaults[Int(fault.rawValue)] }
@@ -105,6 +132,8 @@ public struct LNetCounters: Sendable {
     mutating func countRejectedByPeer(_ reason: O2IBLNDReject.Reason) {
         rejectsReceived[Int(reason.rawValue)] &+= 1
     }
+
+    mutating func count(_ status: LNetStatus) { statuses[Int(status.rawValue)] &+= 1 }
 
     mutating func count(_ drop: Drop, length: UInt32 = 0) {
         drops[drop.rawValue] &+= 1

@@ -1,5 +1,9 @@
 /// Error numbers in events, as Linux numbers them; positive.
 public enum LNetErrno {
+    public static let noEntry: Int32 = 2
+    public static let busy: Int32 = 16
+    public static let exists: Int32 = 17
+    public static let invalid: Int32 = 22
     public static let protocolError: Int32 = 71
     public static let messageTooLong: Int32 = 90
     public static let connectionReset: Int32 = 104

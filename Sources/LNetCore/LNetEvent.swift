@@ -50,6 +50,8 @@ public enum LNetEvent: Equatable, Sendable {
     case peerDown(NID, errno: Int32)
     /// A ping came to an end.
     case pinged(Ping)
+    /// A discovery came to an end.
+    case discovered(Discovery)
 
     public struct Put: Equatable, Sendable {
         public var cookie: UInt64
@@ -89,6 +91,14 @@ public enum LNetEvent: Equatable, Sendable {
         public var length: Int
         /// Bytes in the arena; empty where the sink is a buffer (`takeBuffer`).
         public var payload: Range<Int>
+    }
+
+    public struct Discovery: Equatable, Sendable {
+        public var id: UInt64
+        /// Whoever it was about by its primary NID.
+        public var nid: NID
+        /// 0, or why the peer is not known.
+        public var errno: Int32
     }
 
     public struct Ping: Equatable, Sendable {

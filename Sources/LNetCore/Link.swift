@@ -22,6 +22,22 @@ struct Link: Sendable {
     /// When output last moved, or began to wait.
     var lastTaken: Ticks
     var lastKeepalive: Ticks
+    /// A message that waits for a buffer of this router; nothing is read meanwhile.
+    var stalled: LNetHeader?
+    /// What the shell had read already.
+    var backlog: [UInt8] = []
+    /// Messages appended to the output, and those of them that were taken.
+    var appended: UInt64 = 0
+    var taken: UInt64 = 0
+    /// Buffers of this router that are free once so many messages were taken.
+    var tokens = Outbox<RouterToken>()
+}
+
+/// A router's buffer in use by a message in a connection's output.
+struct RouterToken: Sendable, BitwiseCopyable {
+    var message: UInt64
+    var size: RouterPools.Size
+    var sender: SlotHandle?
 }
 
 /// A message whose payload arrives.
@@ -34,12 +50,15 @@ struct Receiving: Sendable, BitwiseCopyable {
         case put(Match)
         /// A REPLY for a pending GET; `buffer` nil: to the arena.
         case reply(pending: SlotHandle, buffer: SlotHandle?)
-        /// A push of ping info: accepted, acknowledged, not kept.
+        /// A push of ping info.
         case push
+        /// For another network, by this peer; with a router's buffer, or beyond them.
+        case forward(path: SlotHandle, pool: RouterPools.Size?)
     }
 
     var header: LNetHeader
     var source: ProcessID
+    /// Whose message it is.
     var peer: SlotHandle
     var target: Target
     /// Bytes of the payload that are kept.
@@ -49,6 +68,23 @@ struct Receiving: Sendable, BitwiseCopyable {
     /// Registered memory that it goes to, and where in it; nil for other memory.
     var slot: BulkSlot?
     var slotOffset = 0
+    /// Who handed it to us: the peer itself, or a gateway. Answers go back there.
+    var via: SlotHandle
+    /// A fault rule has held it already, or drops it.
+    var isHeld = false
+    var isDropped = false
+
+    init(
+        header: LNetHeader, source: ProcessID, peer: SlotHandle, target: Target, accepted: Int,
+        via: SlotHandle
+    ) {
+        self.header = header
+        self.source = source
+        self.peer = peer
+        self.target = target
+        self.accepted = accepted
+        self.via = via
+    }
 }
 
 /// A PUT that awaits its ACK, a GET or ping that awaits its REPLY.
@@ -57,6 +93,10 @@ struct Pending: Sendable, BitwiseCopyable {
         case ack
         case get
         case ping(id: UInt64)
+        case discovery(node: SlotHandle, nid: NID)
+        case push(node: SlotHandle, sequence: UInt32)
+        /// Of our interface, or of the peer's where that is nil.
+        case recovery(interface: Int?)
         /// Over; the sink waits for `takeBuffer`.
         case done
     }
@@ -71,6 +111,8 @@ struct Pending: Sendable, BitwiseCopyable {
     /// A sink in registered memory.
     var slot: BulkSlot?
     var sentAt: Ticks
+    /// How often the message went again on another way.
+    var retries: UInt8 = 0
     /// A REPLY is arriving.
     var isArriving = false
 }

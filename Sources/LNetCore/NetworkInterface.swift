@@ -9,24 +9,44 @@ struct NetworkInterface: Sendable {
     /// Peers with messages that wait for these credits, in order.
     var waiters = Outbox<SlotHandle>()
     var traffic = LNetTraffic()
+    var health = Health()
+    /// For taking turns.
+    var sequence: UInt32 = 0
+    /// Deleted; its place is not used again.
+    var isRemoved = false
+    /// A router has heard nothing on it for long.
+    var isSilent = false
+    var lastHeard = Ticks.zero
+    /// Whose message came in last: whom a recovery ping goes to.
+    var lastPeer: SlotHandle?
+
+    init(nid: NID, credits: Int) {
+        self.nid = nid
+        self.credits = credits
+    }
+
+    var isUsable: Bool { !isRemoved }
+    /// What others are told.
+    var isUp: Bool { !health.isDown && !isSilent }
 }
 
 extension LNetCore {
-    func isOwn(_ nid: NID) -> Bool { interfaces.contains { $0.nid == nid } }
+    func isOwn(_ nid: NID) -> Bool { interfaces.contains { $0.nid == nid && $0.isUsable } }
 
-    /// Whether one of our interfaces is on the NID's network.
+    /// The place of an interface of ours; -1 where it is none.
+    func interfaceIndex(of nid: NID) -> Int {
+        interfaces.firstIndex { $0.nid == nid && $0.isUsable } ?? -1
+    }
+
+    /// Whether one of our interfaces is on the NID's network, or a route leads there.
     public func isReachable(_ nid: NID) -> Bool {
-        nid == .loopback || interfaces.contains { $0.nid.network == nid.network }
+        nid == .loopback
+            || interfaces.contains { $0.isUsable && $0.nid.network == nid.network }
+            || hasRoute(to: nid)
     }
 
     func identity(of nid: NID) -> SockLNDIdentity {
         SockLNDIdentity(
             process: ProcessID(nid: nid), incarnation: configuration.incarnation)
-    }
-
-    /// Who we are towards a peer: the interface on its network.
-    mutating func source(to peer: SlotHandle) -> ProcessID {
-        let interface = peers.update(peer) { $0.interface } ?? -1
-        return ProcessID(nid: interface >= 0 ? interfaces[interface].nid : nid)
     }
 }

@@ -38,6 +38,13 @@ struct Peer: Sendable {
     var traffic = LNetTraffic()
     /// The fewest credits it ever had.
     var creditsMin: Int
+    /// The node that it is an interface of, where one is known.
+    var node: SlotHandle?
+    /// Each message has to choose among ways.
+    var selects = false
+    /// Messages of it that this router may hold yet; below zero is not.
+    var routerCredits: Int
+    var routerCreditsMin: Int
     /// The next peer in its bucket of the table.
     var next: UInt64 = 0
 
@@ -68,8 +75,10 @@ struct Peer: Sendable {
         }
     }
 
-    init(process: ProcessID, credits: Int) {
+    init(process: ProcessID, credits: Int, routerCredits: Int) {
         self.process = process
+        self.routerCredits = routerCredits
+        routerCreditsMin = routerCredits
         self.credits = credits
         creditsMin = credits
     }
@@ -96,4 +105,17 @@ struct WaitingMessage: Sendable {
     var range: Range<Int>
     /// Registered memory that holds the payload instead, at `range`.
     var slot: BulkSlot?
+    /// How often it went again, and whether it did.
+    var retries: UInt8 = 0
+    var isResent = false
+    /// A router's buffer that it holds, and whose share that is.
+    var pool: RouterPools.Size?
+    var sender: SlotHandle?
+
+    init(header: LNetHeader, payload: [UInt8], range: Range<Int>, slot: BulkSlot? = nil) {
+        self.header = header
+        self.payload = payload
+        self.range = range
+        self.slot = slot
+    }
 }

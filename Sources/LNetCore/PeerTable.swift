@@ -24,15 +24,15 @@ struct PeerTable: Sendable {
         return Int(truncatingIfNeeded: mixer.next()) & (buckets.count - 1)
     }
 
-    mutating func find(_ process: ProcessID) -> SlotHandle? {
+    mutating func find(_ process: ProcessID, on interface: Int) -> SlotHandle? {
         guard !buckets.isEmpty else { return nil }
         var raw = buckets[bucket(process.nid)]
         while raw != 0 {
             let handle = SlotHandle(rawValue: raw)
-            let found = peers.update(handle) { ($0.process, $0.next) }
+            let found = peers.update(handle) { ($0.process, $0.interface, $0.next) }
             guard let found else { return nil }
-            if found.0 == process { return handle }
-            raw = found.1
+            if found.0 == process, found.1 == interface { return handle }
+            raw = found.2
         }
         return nil
     }

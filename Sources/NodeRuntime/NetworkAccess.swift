@@ -67,6 +67,29 @@ public struct NetworkAccess: Sendable {
         }
     }
 
+    /// Asks a node who it is, and waits until it is known. Not for the loop's own thread.
+    public func discover(
+        _ nid: NID, force: Bool = false, timeout: TickInterval
+    ) throws(PingFailure) {
+        let result = Lock<Result<PingAnswer, PingFailure>?>(nil)
+        let done = DispatchSemaphore(value: 0)
+        let desk = desk
+        let ticket = desk.enter(nid) { answer in
+            result.withLock { $0 = answer }
+            done.signal()
+        }
+        guard let ticket else { throw PingFailure(nid: nid, errno: Self.shutdownErrno) }
+        post { lnet, now in
+            let id = lnet.discover(nid, force: force, timeout: timeout, now: now)
+            desk.note(ticket, id, lnet.nid)
+        }
+        done.wait()
+        guard let answer = result.withLock({ $0 }) else {
+            throw PingFailure(nid: nid, errno: Self.shutdownErrno)
+        }
+        _ = try answer.get()
+    }
+
     /// Pings a node and waits for the answer. Not for the loop's own thread.
     public func ping(
         _ nid: NID, timeout: TickInterval
@@ -136,6 +159,16 @@ final class NetworkDesk: Sendable {
         for _ in 0..<4 where lnet.nextDeadline == .zero { lnet.tick(now) }
         var others = Outbox<LNetEvent>()
         while let event = lnet.events.popFirst() {
+            if case .discovered(let found) = event, let waiter = leave(found.id, lnet.nid) {
+                // Who it is stands with the node's peers.
+                waiter.completion(
+                    found.errno == 0
+                        ? .success(
+                            PingAnswer(
+                                roundTrip: .zero, info: PingInfo(interfaces: [])))
+                        : .failure(PingFailure(nid: found.nid, errno: found.errno)))
+                continue
+            }
             guard case .pinged(let ping) = event, let waiter = leave(ping.id, lnet.nid) else {
                 others.append(event)
                 continue

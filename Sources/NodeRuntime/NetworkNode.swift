@@ -1,7 +1,8 @@
+internal import Dispatch
 import EventLoop
 public import LNetCore
-import Primitives
-import WireFormat
+public import Primitives
+public import WireFormat
 
 /// A node that is nothing but LNet: it answers pings, and does what its operator asks.
 @safe
@@ -22,6 +23,8 @@ public final class NetworkNode: @unchecked Sendable {
         public var cpu: Int?
         /// Accept connections.
         public var listens = true
+        /// Serve lnet_selftest on portals 50 to 52, and run its tests.
+        public var selftest = false
 
         public init() {}
     }
@@ -46,7 +49,9 @@ public final class NetworkNode: @unchecked Sendable {
         }
         mail = Mailbox(for: loop)
         reactor = try Reactor(
-            NetworkNodes(LNetCore(configuration), mail: mail, loop: loop), desk: desk, on: loop)
+            NetworkNodes(
+                LNetCore(configuration), selftest: options.selftest, mail: mail, loop: loop),
+            desk: desk, on: loop)
         if options.listens { try reactor.listen(0) }
     }
 
@@ -98,11 +103,50 @@ public final class NetworkNode: @unchecked Sendable {
 
     /// Ends the loop. From any thread.
     public func stop() { mail.post(.stop) }
+
+    // MARK: lnet_selftest
+
+    /// Asks a node of lnet_selftest as its console, and waits: nil where no answer came in time.
+    ///
+    /// - Parameter destinations: to whom the test goes that a TEST request adds.
+    public func askSelftest(
+        _ nid: NID, destinations: [NID] = [], timeout: TickInterval = .seconds(10),
+        _ body: @escaping @Sendable (_ reply: UInt64, _ bulk: UInt64) -> SelftestMessage.Body
+    ) -> SelftestMessage.Body? {
+        let answer = Lock<SelftestMessage.Body?>(nil)
+        let done = DispatchSemaphore(value: 0)
+        mail.post(
+            .ask(nid, destinations, body) { outcome in
+                answer.withLock { $0 = outcome }
+                done.signal()
+            })
+        _ = done.wait(timeout: .now() + .nanoseconds(Int(timeout.nanoseconds)))
+        return answer.withLock { $0 }
+    }
+
+    /// What this node's own tests came to: RPCs that ended well, and their round trips in ns.
+    public func selftestResults() throws(ControlError) -> (completed: UInt64, roundTrips: [UInt32])
+    {
+        let result = Lock<(UInt64, [UInt32])?>(nil)
+        let done = DispatchSemaphore(value: 0)
+        mail.post(
+            .results { completed, roundTrips in
+                result.withLock { $0 = (completed, roundTrips) }
+                done.signal()
+            })
+        guard done.wait(timeout: .now() + 10) == .success, let value = result.withLock({ $0 })
+        else { throw ControlError("the node has ended, or its loop hangs", errno: 110) }
+        return value
+    }
 }
 
 /// What other threads send to the loop of a node that is nothing but LNet.
 enum NetworkMail: Sendable {
     case network(@Sendable (inout LNetCore, Ticks) -> Void)
+    case ask(
+        NID, [NID], @Sendable (UInt64, UInt64) -> SelftestMessage.Body,
+        @Sendable (SelftestMessage.Body?) -> Void)
+    case results(@Sendable (UInt64, [UInt32]) -> Void)
     case stop
 }
 
@@ -112,9 +156,16 @@ struct NetworkNodes: ~Copyable, NodeSet {
     private let mail: Mailbox<NetworkMail>
     private let loop: EventLoop
     private var batch: [NetworkMail] = []
+    private var selftest: SelftestNode?
+    /// Who waits for the answers to a console's requests.
+    private var asking: [UInt64: @Sendable (SelftestMessage.Body?) -> Void] = [:]
+    private var nextAsk: UInt64 = 1
 
-    init(_ lnet: LNetCore, mail: Mailbox<NetworkMail>, loop: EventLoop) {
+    init(
+        _ lnet: LNetCore, selftest: Bool, mail: Mailbox<NetworkMail>, loop: EventLoop
+    ) {
         self.lnet = lnet
+        if selftest { self.selftest = SelftestNode(&self.lnet) }
         self.mail = mail
         self.loop = loop
     }
@@ -129,7 +180,11 @@ struct NetworkNodes: ~Copyable, NodeSet {
     var wish: ReactorWish { .run }
     var nextAttendance: Ticks { .distantFuture }
 
-    func nextDeadline(_ index: Int) -> Ticks? { lnet.nextDeadline }
+    func nextDeadline(_ index: Int) -> Ticks? {
+        guard let test = selftest?.nextDeadline else { return lnet.nextDeadline }
+        return min(lnet.nextDeadline ?? .distantFuture, test)
+    }
+
     func hasEvents(_ index: Int) -> Bool { !lnet.events.isEmpty }
 
     mutating func attend(_ moment: Moment, _ dirty: inout DirtyNodes) {
@@ -138,6 +193,17 @@ struct NetworkNodes: ~Copyable, NodeSet {
         for item in batch {
             switch item {
             case .network(let body): body(&lnet, moment.now)
+            case .ask(let nid, let destinations, let body, let completion):
+                guard selftest != nil else {
+                    completion(nil)
+                    continue
+                }
+                asking[nextAsk] = completion
+                selftest!.ask(
+                    nid, id: nextAsk, destinations: destinations, &lnet, now: moment.now, body)
+                nextAsk += 1
+            case .results(let completion):
+                completion(selftest?.completedCount ?? 0, selftest?.roundTrips ?? [])
             case .stop: loop.stop()
             }
         }
@@ -146,8 +212,18 @@ struct NetworkNodes: ~Copyable, NodeSet {
 
     mutating func step(_ index: Int, _ moment: Moment, _ dirty: inout DirtyNodes) {
         lnet.tick(moment.now)
-        // Nobody here awaits messages.
-        while lnet.events.popFirst() != nil {}
+        guard selftest != nil else {
+            // Nobody here awaits messages.
+            while lnet.events.popFirst() != nil {}
+            return
+        }
+        while let event = lnet.events.popFirst() {
+            selftest!.take(event, &lnet, now: moment.now)
+        }
+        selftest!.tick(&lnet, now: moment.now)
+        while let outcome = selftest!.outcomes.popFirst() {
+            asking.removeValue(forKey: outcome.id)?(outcome.answer)
+        }
     }
 
     mutating func conclude(_ moment: Moment, isFlushed: Bool) {}

@@ -38,26 +38,8 @@ struct Reactor<Nodes: NodeSet & ~Copyable>: ~Copyable, EventHandler {
 
     /// Listens on all of the node's own addresses.
     mutating func listen(_ node: Int) throws(RuntimeError) {
-        let configuration = core.nodes[lnet: node].configuration
         for (index, nid) in core.nodes[lnet: node].nids.enumerated() {
-            // The tag says which node's listener it is, and on which of its interfaces.
-            let tag = UInt32(node) | UInt32(index) << 24
-            let isRDMA = nid.type == .o2ib
-            let port = isRDMA ? configuration.servicePort : configuration.acceptPort
-            do throws(FabricError) {
-                if isRDMA {
-                    if let listener = try verbs?.listen(
-                        address: nid.address, port: port, tag: tag)
-                    {
-                        core.verbsListeners.append(listener)
-                    }
-                } else {
-                    core.listeners.append(
-                        try transport.listen(address: nid.address, port: port, tag: tag))
-                }
-            } catch {
-                throw RuntimeError(listening: error, nid: nid, port: port)
-            }
+            try core.listen(node, index, nid, &transport, &verbs)
         }
     }
 
@@ -125,9 +107,9 @@ struct Reactor<Nodes: NodeSet & ~Copyable>: ~Copyable, EventHandler {
     }
 
     private mutating func stopListening() {
-        for listener in core.listeners { transport.close(listener) }
+        for entry in core.listeners { transport.close(entry.listener) }
         core.listeners.removeAll()
-        for listener in core.verbsListeners { verbs?.close(listener) }
+        for entry in core.verbsListeners { verbs?.close(entry.listener) }
         core.verbsListeners.removeAll()
         core.waitingToListen.removeAll()
     }
@@ -150,8 +132,8 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
     var timers = TimerQueue<Int>()
     /// The earliest timer set for each node: a later one need not be set beside it.
     var armed: [Ticks]
-    var listeners: [ListenerID] = []
-    var verbsListeners: [VerbsListenerID] = []
+    var listeners: [(tag: UInt32, listener: ListenerID)] = []
+    var verbsListeners: [(tag: UInt32, listener: VerbsListenerID)] = []
     var waitingToListen: [Int] = []
     var nextListen = Ticks.zero
     var wiring: Wiring<ConnectionRef>
@@ -183,9 +165,11 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
     mutating func carryOut(
         _ node: Int, _ transport: inout TCPTransport, _ verbs: inout VerbsTransport?
     ) {
+        var changes: [LNetAction] = []
         Self.carryOut(
             &nodes[lnet: node], node, &wiring, &transport, &rdma, &reservations, &verbs,
-            now: loop.now)
+            &changes, now: loop.now)
+        for change in changes { carryOut(change, node, &transport, &verbs) }
         // What went out may have failed or freed something: then the node has to know.
         if nodes.hasEvents(node) { dirty.mark(node) }
     }
@@ -193,7 +177,8 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
     private static func carryOut(
         _ lnet: inout LNetCore, _ node: Int, _ wiring: inout Wiring<ConnectionRef>,
         _ transport: inout TCPTransport, _ rdma: inout Wiring<VerbsRef>,
-        _ reservations: inout SlotTable<Reservation>, _ verbs: inout VerbsTransport?, now: Ticks
+        _ reservations: inout SlotTable<Reservation>, _ verbs: inout VerbsTransport?,
+        _ changes: inout [LNetAction], now: Ticks
     ) {
         while let action = lnet.actions.popFirst() {
             switch action {
@@ -216,8 +201,75 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
             case .flush(let key):
                 guard let handle = wiring.find(node, key) else { continue }
                 send(&lnet, handle, &wiring, &transport)
+            case .pause(let key):
+                guard let handle = wiring.find(node, key), let link = wiring.links[handle] else {
+                    continue
+                }
+                transport.pauseReading(link.connection)
+            case .resume(let key):
+                guard let handle = wiring.find(node, key), let link = wiring.links[handle] else {
+                    continue
+                }
+                transport.resumeReading(link.connection)
+            case .listen, .unlisten:
+                changes.append(action)
             }
         }
+    }
+
+    /// Interfaces that came or went while the node runs.
+    private mutating func carryOut(
+        _ change: LNetAction, _ node: Int, _ transport: inout TCPTransport,
+        _ verbs: inout VerbsTransport?
+    ) {
+        switch change {
+        case .listen(let interface, let nid):
+            do {
+                try listen(node, interface, nid, &transport, &verbs)
+            } catch {
+                nodes[lnet: node].listenFailed(interface, now: loop.now)
+            }
+        case .unlisten(let interface):
+            let tag = Self.tag(node, interface)
+            for index in listeners.indices.reversed() where listeners[index].tag == tag {
+                transport.close(listeners.remove(at: index).listener)
+            }
+            for index in verbsListeners.indices.reversed() where verbsListeners[index].tag == tag {
+                verbs?.close(verbsListeners.remove(at: index).listener)
+            }
+        case .o2ib, .connect, .close, .flush, .pause, .resume:
+            break
+        }
+    }
+
+    /// Listens on one interface of a node.
+    mutating func listen(
+        _ node: Int, _ interface: Int, _ nid: NID, _ transport: inout TCPTransport,
+        _ verbs: inout VerbsTransport?
+    ) throws(RuntimeError) {
+        let configuration = nodes[lnet: node].configuration
+        let tag = Self.tag(node, interface)
+        let isRDMA = nid.type == .o2ib
+        let port = isRDMA ? configuration.servicePort : configuration.acceptPort
+        do throws(FabricError) {
+            if isRDMA {
+                // ENODEV: the node was started without RDMA.
+                guard verbs != nil else { throw FabricError(call: "rdma_listen", errno: 19) }
+                if let listener = try verbs?.listen(address: nid.address, port: port, tag: tag) {
+                    verbsListeners.append((tag, listener))
+                }
+            } else {
+                let listener = try transport.listen(address: nid.address, port: port, tag: tag)
+                listeners.append((tag, listener))
+            }
+        } catch {
+            throw RuntimeError(listening: error, nid: nid, port: port)
+        }
+    }
+
+    /// Says which node's listener it is, and on which of its interfaces.
+    private static func tag(_ node: Int, _ interface: Int) -> UInt32 {
+        UInt32(node) | UInt32(interface) << 24
     }
 
     private static func send(
@@ -243,7 +295,7 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
     /// Whose listener a tag names, and on which interface.
     func listener(_ tag: UInt32) -> (node: Int, own: NID) {
         let node = Int(tag & 0xff_ffff)
-        return (node, nodes[lnet: node].nids[Int(tag >> 24)])
+        return (node, nodes[lnet: node].nid(ofInterface: Int(tag >> 24)))
     }
 
     /// No output waits for room.

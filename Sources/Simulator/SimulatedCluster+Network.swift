@@ -96,6 +96,9 @@ extension SimulatedCluster {
             case .o2ib:
                 // The simulated network is a TCP one.
                 break
+            case .pause, .resume, .listen, .unlisten:
+                // These nodes are no routers and keep their interfaces.
+                break
             case .connect(let key, let from, let to, _, _):
                 let other = byAddress[to] ?? index
                 let link = network.links.insert(

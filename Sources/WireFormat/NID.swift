@@ -59,6 +59,18 @@ extension NID {
     }
 }
 
+extension NID {
+    /// As `networkName`, of a network by its type and number.
+    public static func networkName(_ network: UInt32) -> String {
+        NID(rawValue: UInt64(network) << 32).networkName
+    }
+
+    /// Type and number of `tcp`, `tcp3` or `o2ib`; nil for anything else.
+    public static func network(named text: String) -> UInt32? {
+        NID("0.0.0.0@\(text)")?.network
+    }
+}
+
 extension NID: CustomStringConvertible {
     /// `127.0.1.7@tcp`, `10.0.0.1@o2ib2`, `0@lo`, `<?>` for any.
     public var description: String {

@@ -90,7 +90,7 @@ private struct Bench {
             case .o2ib: preconditionFailure("this node is on TCP")
             case .close(let key): closed.insert(key)
             case .flush(let key): core.withOutput(key) { $0.byteCount }
-            case .connect: break
+            case .connect, .pause, .resume, .listen, .unlisten: break
             }
         }
     }

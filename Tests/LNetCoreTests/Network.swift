@@ -9,6 +9,7 @@ struct Network {
         /// Node index and connection key of both ends; key nil where it is closed or not there yet.
         var nodes: [Int]
         var keys: [UInt64?]
+        var addresses: [UInt32]
         /// Bytes on their way to each end.
         var inFlight: [[UInt8]] = [[], []]
         /// The other end closed; told once what was in flight is read.
@@ -24,6 +25,10 @@ struct Network {
     var now = Ticks(nanoseconds: 1_000_000)
     /// Nodes that refuse connections.
     var refusing: Set<Int> = []
+    /// Addresses whose cable is cut.
+    var dead: Set<UInt32> = []
+    /// Connections that a node does not read, and how often it stopped to.
+    var paused: [Set<UInt64>] = []
     var maxPiece = 3000
     /// All bytes that an end sent, per socket and end, when recording.
     var recorded: [[[UInt8]]] = []
@@ -50,6 +55,7 @@ struct Network {
         events.append([])
         payloads.append([])
         flushesPending.append([])
+        paused.append([])
         return index
     }
 
@@ -84,8 +90,30 @@ struct Network {
         for node in nodes.indices { collect(node) }
     }
 
+    /// Cuts the cable of an address: its sockets end, and none comes about.
+    mutating func kill(_ address: UInt32) {
+        dead.insert(address)
+        for index in sockets.indices where sockets[index].addresses.contains(address) {
+            for end in 0..<2 {
+                sockets[index].inFlight[end] = []
+                if let key = sockets[index].keys[end] {
+                    sockets[index].keys[end] = nil
+                    nodes[sockets[index].nodes[end]].closed(key, errno: 104, now: now)
+                }
+            }
+        }
+        for node in nodes.indices { collect(node) }
+    }
+
+    /// Nodes that run lnet_selftest take their events themselves.
+    var selftests: [Int: SelftestNode] = [:]
+
     mutating func collect(_ node: Int) {
         while let event = nodes[node].events.popFirst() {
+            if selftests[node] != nil {
+                selftests[node]?.take(event, &nodes[node], now: now)
+                continue
+            }
             events[node].append(event)
             switch event {
             case .put(let put): payloads[node].append(bytes(node, put.payload))
@@ -107,10 +135,12 @@ struct Network {
             switch action {
             case .o2ib: preconditionFailure("these nodes are on TCP")
             case .connect(let key, let from, let to, let port, _):
-                precondition(from == Self.nid(node).address && port == 9880)
+                precondition(nodes[node].nids.contains { $0.address == from } && port == 9880)
                 connects += 1
-                guard let target = nodes.indices.first(where: { Self.nid($0).address == to }),
-                    !refusing.contains(target)
+                guard
+                    let target = nodes.indices.first(where: {
+                        nodes[$0].nids.contains { $0.address == to }
+                    }), !refusing.contains(target), !dead.contains(from), !dead.contains(to)
                 else {
                     nodes[node].closed(key, errno: 111, now: now)
                     collect(node)
@@ -118,8 +148,10 @@ struct Network {
                 }
                 remotePort &+= 1
                 let accepted = nodes[target].accepted(
-                    remoteAddress: from, remotePort: remotePort, now: now)
-                sockets.append(Socket(nodes: [node, target], keys: [key, accepted]))
+                    remoteAddress: from, remotePort: remotePort,
+                    on: nodes[target].nids.first { $0.address == to }, now: now)
+                sockets.append(
+                    Socket(nodes: [node, target], keys: [key, accepted], addresses: [from, to]))
                 recorded.append([[], []])
                 nodes[node].established(key, now: now)
             case .close(let key):
@@ -127,6 +159,9 @@ struct Network {
                 sockets[index].keys[end] = nil
                 sockets[index].ends[1 - end] = true
                 sockets[index].inFlight[end] = []
+            case .pause(let key): paused[node].insert(key)
+            case .resume(let key): paused[node].remove(key)
+            case .listen, .unlisten: break
             case .flush(let key):
                 precondition(
                     flushesPending[node].insert(key).inserted,
@@ -176,6 +211,7 @@ struct Network {
             for end in 0..<2 {
                 guard let key = sockets[index].keys[end] else { continue }
                 let node = sockets[index].nodes[end]
+                if paused[node].contains(key) { continue }
                 if !sockets[index].inFlight[end].isEmpty {
                     let available = sockets[index].inFlight[end].count
                     let count = min(available, 1 + random.below(maxPiece))

@@ -69,7 +69,78 @@ private func feed(_ core: inout LNetCore, _ key: UInt64, _ bytes: [UInt8]) {
     RawSpan.over(bytes) { core.received(key, $0, now: Ticks(nanoseconds: 2000)) }
 }
 
+/// Bytes of `lnetctl discover` between the same two nodes.
+private let discoveryGet = hex(
+    """
+    c1000000000000000000000000000000000000000000000003004e0a0000020002004e0a00000200
+    39300000393000000200000000000000cf4936501f8dea18251c0000000000000000000000000080
+    00000000000000001001000000000000
+    """)
+private let pushBack = hex(
+    """
+    c1000000000000000000000000000000000000000000000002004e0a0000020003004e0a00000200
+    39300000393000000100000030000000b7e64d6b1c8dea18211c0000000000000000000000000080
+    00000000000000000000000000000000676e69701e00000039300000020000000000000000000900
+    060000000000000003004e0a00000200dec0aa1500000000
+    """)
+
 @Suite struct `LNet ping` {
+    @Test func `our discovery of a real node has a real node's bytes, push and all`() {
+        var configuration = LNetConfiguration(
+            nid: low, incarnation: 0x18ea_8d32_9f31_34d3, seed: 1)
+        configuration.discovery = true
+        var core = LNetCore(configuration)
+        let id = core.discover(high, timeout: .seconds(1), now: Ticks(nanoseconds: 1000))
+        guard case .connect(let key, _, _, _, _)? = core.actions.popFirst() else {
+            Issue.record("no connect")
+            return
+        }
+        core.established(key, now: Ticks(nanoseconds: 1000))
+        #expect(output(&core, key) == asked)
+        feed(&core, key, answered)
+        var sent = output(&core, key)
+        let handle = Array(sent[56..<72])
+        sent.replaceSubrange(56..<72, with: discoveryGet[56..<72])
+        #expect(sent == discoveryGet)
+        var answer = reply
+        answer.replaceSubrange(56..<72, with: handle)
+        feed(&core, key, answer)
+        var pushed = output(&core, key)
+        let pushHandle = Array(pushed[56..<72])
+        pushed.replaceSubrange(56..<72, with: push[56..<72])
+        pushed.replaceSubrange(120..<124, with: push[120..<124])
+        #expect(pushed == push)
+        var acknowledged = pushAck
+        acknowledged.replaceSubrange(56..<72, with: pushHandle)
+        feed(&core, key, acknowledged)
+        let ends = Array(sequence(state: ()) { _ in core.events.popFirst() })
+        #expect(
+            ends.contains {
+                if case .discovered(let end) = $0 { end.id == id && end.errno == 0 } else { false }
+            })
+        #expect(core.peerInfo(high)?.nids == [high] && core.pendingCount == 0)
+    }
+
+    @Test func `a real node's push is acknowledged and answered with ours`() {
+        var configuration = LNetConfiguration(
+            nid: high, incarnation: 0x18ea_8d32_bf17_cd84, seed: 1)
+        configuration.discovery = true
+        var core = LNetCore(configuration)
+        let key = core.accepted(
+            remoteAddress: low.address, remotePort: 1023, now: Ticks(nanoseconds: 1))
+        feed(&core, key, asked)
+        #expect(output(&core, key) == answered)
+        feed(&core, key, push)
+        var sent = output(&core, key)
+        #expect(Array(sent.prefix(96)) == pushAck)
+        sent.removeFirst(96)
+        sent.replaceSubrange(56..<72, with: pushBack[56..<72])
+        sent.replaceSubrange(120..<124, with: pushBack[120..<124])
+        #expect(sent == pushBack)
+        #expect(core.peerInfo(low)?.primary == low)
+        #expect(core.peerInfo(low)?.state.contains(.multiRail) == true)
+    }
+
     @Test func `our ping of a real node has a real node's bytes`() {
         var core = LNetCore(
             LNetConfiguration(nid: low, incarnation: 0x18ea_8d32_9f31_34d3, seed: 1))

@@ -136,6 +136,7 @@ struct ClientRig {
             didAct = true
             switch action {
             case .o2ib: preconditionFailure("these nodes are on TCP")
+            case .pause, .resume, .listen, .unlisten: break
             case .connect(let key, let from, let to, _, _):
                 let network = UInt16(to >> 8 & 0xff) - 1
                 let target = nodes.indices.first {

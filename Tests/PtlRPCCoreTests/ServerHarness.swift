@@ -273,6 +273,7 @@ struct ServerHarness {
             moved = true
             switch action {
             case .o2ib: preconditionFailure("these nodes are on TCP")
+            case .pause, .resume, .listen, .unlisten: break
             case .connect(let key, let from, let to, _, _):
                 let other = Int(to &- 0x7F00_0100)
                 guard (0...clients.count).contains(other) else {

@@ -327,6 +327,7 @@ extension BedEvent {
         case .peerUp(let nid): self = .up(nid)
         case .peerDown(let nid, _): self = .down(nid)
         case .pinged(let ping): self = .pinged(ping.errno)
+        case .discovered: return nil
         }
     }
 }

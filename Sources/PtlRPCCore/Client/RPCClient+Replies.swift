@@ -55,7 +55,7 @@ extension RPCClient {
             return false
         case .pinged(let ping):
             return returnAnswered(ping, &lnet, now)
-        case .reply, .peerUp:
+        case .reply, .peerUp, .discovered:
             return false
         }
     }

@@ -197,7 +197,7 @@ public struct RPCServer: Sendable {
         case .peerDown(let nid, _):
             peerLost(nid)
             return false
-        case .get, .peerUp, .pinged:
+        case .get, .peerUp, .pinged, .discovered:
             return false
         }
     }

@@ -67,6 +67,10 @@ public struct PingInfo: Equatable, Sendable {
     public static let matchBits: UInt64 = 0x8000_0000_0000_0000
     /// What `lctl ping` asks for, so that over o2iblnd the answer always fits one message.
     public static let replyLengthMax = 3960
+    /// What discovery asks for at first (LNET_PING_INFO_MIN_SIZE: 16 entries).
+    public static let lengthMin = 16 + 16 * 16
+    /// The longest that is read: lnet_interfaces_max entries.
+    public static let lengthMax = 16 + 16 * interfacesMax
     /// lnet_interfaces_max.
     public static let interfacesMax = 4096
 

@@ -12,7 +12,10 @@ struct NetCommand: AsyncParsableCommand {
             as it runs.
             """,
         subcommands: [
-            NetShowCommand.self, PingCommand.self, LNetPeerCommand.self, NetStatsCommand.self,
-            NetGlobalCommand.self, NetNodeCommand.self,
+            NetShowCommand.self, NetAddCommand.self, NetDeleteCommand.self, NetSetCommand.self,
+            PingCommand.self, NetDiscoverCommand.self, LNetPeerCommand.self,
+            NetRouteCommand.self, NetRoutingCommand.self, NetStatsCommand.self,
+            NetGlobalCommand.self, NetFaultCommand.self, NetExportCommand.self,
+            NetImportCommand.self, NetSelftestCommand.self, NetNodeCommand.self,
         ])
 }

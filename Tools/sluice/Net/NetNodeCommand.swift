@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import LNetCore
 import NodeRuntime
 import WireFormat
 
@@ -25,6 +26,15 @@ struct NetNodeCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Listen for operators at this path.", valueName: "path"))
     var control: String?
 
+    @Flag(help: "Pass messages on between its networks.")
+    var routing = false
+
+    @Flag(help: "Serve lnet_selftest, as a node with that module loaded.")
+    var selftest = false
+
+    @Flag(help: "Neither ask peers who they are, nor tell them.")
+    var withoutDiscovery = false
+
     @Option(help: ArgumentHelp("Poll for this long before sleeping.", valueName: "us"))
     var spin: UInt32 = 0
 
@@ -33,9 +43,12 @@ struct NetNodeCommand: ParsableCommand {
         options.control = nil
         options.own = own
         options.acceptPort = acceptPort
-        let configuration = try options.configuration(toReach: nil)
+        var configuration = try options.configuration(toReach: nil)
+        configuration.discovery = !withoutDiscovery
+        configuration.routing = routing
         var how = NetworkNode.Options()
         how.spinMicroseconds = UInt64(spin)
+        how.selftest = selftest
         do {
             let node = try NetworkNode(configuration, options: how)
             try SignalWatch.start { _ in node.stop() }

@@ -86,6 +86,7 @@ struct NetOptions: ParsableArguments {
         var configuration = LNetConfiguration(
             nid: nids[0], incarnation: seed, acceptPort: acceptPort, seed: seed)
         configuration.otherNIDs = Array(nids.dropFirst())
+        configuration.discovery = true
         return configuration
     }
 

@@ -88,7 +88,7 @@ final class LNetAsker: LNetUser, @unchecked Sendable {
         case .sendFailed(_, let errno), .peerDown(_, let errno), .putFailed(_, _, let errno, _):
             failure = FabricError.text(forErrno: errno)
             isDone = true
-        case .get, .ack, .peerUp, .pinged:
+        case .get, .ack, .peerUp, .pinged, .discovered:
             break
         }
     }
@@ -141,7 +141,7 @@ final class LNetAnswerer: LNetUser, @unchecked Sendable {
         case .peerDown:
             usage = .ofThread() - usageBefore
             isDone = true
-        case .putFailed, .ack, .reply, .sendFailed, .peerUp, .pinged:
+        case .putFailed, .ack, .reply, .sendFailed, .peerUp, .pinged, .discovered:
             break
         }
     }
