@@ -172,11 +172,12 @@ extension LNetCore {
         let type = hello.type.inverted
         let own = interfaceIndex(of: nid)
         let found = peers.find(process, on: own)
+        let attempts = found.map { freshAndStuckAttempts(of: $0) } ?? (fresh: 0, stuck: [])
         let view =
             found.flatMap { slot in
                 peers.update(slot) { peer in
                     SockLNDPeerView(
-                        isConnecting: !peer.attempts.isEmpty,
+                        isConnecting: attempts.fresh > 0,
                         connectionsOfType: peer.open[type] == 0 ? 0 : 1,
                         incarnation: peer.incarnation)
                 }
@@ -189,6 +190,11 @@ extension LNetCore {
                 refuse(link, hello, .duplicate)
                 return
             }
+            if process.nid < nid {
+                for attempt in attempts.stuck {
+                    _ = forget(attempt, LNetErrno.connectionReset, tellShell: true)
+                }
+            }
             links.update(link) { $0.conversation.accept(hello, as: process.nid) }
             owe(link)
             register(link, found ?? peerSlot(process, on: own), type, hello.sourceIncarnation)
@@ -199,6 +205,28 @@ extension LNetCore {
             refuse(link, hello, .staleIncarnation)
         }
     }
+
+    /// Our attempts to reach a peer: how many may still win a race, and those without an answer for so
+    /// long that they lose one. Their first packet went to a machine that was down, perhaps, and is
+    /// repeated by TCP in seconds; the peer is there now, and asks.
+    private func freshAndStuckAttempts(of peer: SlotHandle) -> (fresh: Int, stuck: [SlotHandle]) {
+        var fresh = 0
+        var stuck: [SlotHandle] = []
+        guard let attempts = peers[peer]?.attempts else { return (0, []) }
+        for raw in [attempts.control, attempts.bulkIn, attempts.bulkOut] where raw != 0 {
+            let handle = SlotHandle(rawValue: raw)
+            guard !Self.isO2IB(raw), let link = links[handle] else { continue }
+            if link.lastReceived + Self.racePatience <= now {
+                stuck.append(handle)
+            } else {
+                fresh += 1
+            }
+        }
+        return (fresh, stuck)
+    }
+
+    /// How long an attempt without an answer wins races.
+    private static var racePatience: TickInterval { .seconds(1) }
 
     private mutating func refuse(
         _ link: SlotHandle, _ hello: SockLNDHello, _ fault: SockLNDFault

@@ -12,13 +12,37 @@ extension SimulatedCluster {
 
     // MARK: Connecting
 
-    func connectArrives(_ link: SlotHandle, to: UInt32, from: UInt32) {
+    /// A SYN goes out; what is lost is sent again after 1, 2, 4, 8 and 16 s, as TCP does. That
+    /// belongs to the machine: a process that hangs does not keep it.
+    func sendConnect(_ link: SlotHandle, to: UInt32, from: UInt32, tries: Int) {
+        guard let ends = network.links[link], let origin = ends.a, isCurrent(origin) else {
+            network.links.remove(link)
+            return
+        }
+        let isLost =
+            network.style(ends.nodeA, ends.nodeB) == .silent
+            || byAddress[to].map { nodes[$0].isDark } ?? false
+        if isLost {
+            counters.swallowed += 1
+            guard tries < 5 else { return }
+            schedule(
+                .connectRepeats(link: link, to: to, from: from, tries: tries + 1),
+                at: now + .seconds(1 << UInt64(tries)))
+        } else {
+            send(
+                .connectArrives(link: link, to: to, from: from, tries: tries), from: ends.nodeA,
+                to: ends.nodeB)
+        }
+    }
+
+    func connectArrives(_ link: SlotHandle, to: UInt32, from: UInt32, tries: Int) {
         guard let origin = network.links[link]?.a, isCurrent(origin) else {
             network.links.remove(link)
             return
         }
         guard let node = byAddress[to] else { return refuse(link, origin) }
-        if nodes[node].isDark { return }
+        // The machine went down while it was on its way.
+        if nodes[node].isDark { return sendConnect(link, to: to, from: from, tries: tries) }
         guard nodes[node].isAlive else { return refuse(link, origin) }
         if options.refuseOneIn > 0, random.oneIn(options.refuseOneIn) {
             counters.connectsRefused += 1
@@ -104,7 +128,7 @@ extension SimulatedCluster {
                 let link = network.links.insert(
                     SimulatedNetwork.Link(a: end(index, key), nodeA: index, nodeB: other))
                 node.links[key] = link
-                send(.connectArrives(link: link, to: to, from: from), from: index, to: other)
+                sendConnect(link, to: to, from: from, tries: 0)
             case .close(let key):
                 disconnect(end(index, key))
             case .flush(let key):

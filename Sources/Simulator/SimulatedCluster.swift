@@ -53,7 +53,10 @@ public final class SimulatedCluster {
 
     /// What happens at an instant.
     enum Happening {
-        case connectArrives(link: SlotHandle, to: UInt32, from: UInt32)
+        /// `tries`: how often TCP has sent it before.
+        case connectArrives(link: SlotHandle, to: UInt32, from: UInt32, tries: Int)
+        /// TCP has had no answer to the above.
+        case connectRepeats(link: SlotHandle, to: UInt32, from: UInt32, tries: Int)
         case established(link: SlotHandle)
         case refused(NodeEnd)
         case bytes(link: SlotHandle, toA: Bool, [UInt8], SimulatedMessage?)
@@ -131,8 +134,10 @@ public final class SimulatedCluster {
             return
         }
         switch happening {
-        case .connectArrives(let link, let to, let from):
-            connectArrives(link, to: to, from: from)
+        case .connectArrives(let link, let to, let from, let tries):
+            connectArrives(link, to: to, from: from, tries: tries)
+        case .connectRepeats(let link, let to, let from, let tries):
+            sendConnect(link, to: to, from: from, tries: tries)
         case .established(let link): established(link)
         case .refused(let end): refused(end)
         case .bytes(let link, let toA, let bytes, let message):
@@ -154,7 +159,8 @@ public final class SimulatedCluster {
     /// The node whose processor the happening needs: one that hangs gets it when it wakes.
     private func concerned(_ happening: Happening) -> Int? {
         switch happening {
-        case .connectArrives(_, let to, _): byAddress[to]
+        case .connectArrives(_, let to, _, _): byAddress[to]
+        case .connectRepeats: nil
         case .established(let link): network.links[link]?.a?.node
         case .refused(let end), .closed(let end, _): end.node
         case .bytes(let link, let toA, _, _):

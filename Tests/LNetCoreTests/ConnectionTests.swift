@@ -137,6 +137,27 @@ extension Network {
         #expect(net.nodes[0].counters.connectFailures == 2)
     }
 
+    /// Seed 3501 of the simulator: a server that had come back was refused for as long as TCP tried to
+    /// reach it where it had been off.
+    @Test func `an attempt that has no answer wins no race after a second`() {
+        var net = Network(seed: 5)
+        net.add { $0.reconnectMin = .milliseconds(80) }
+        net.add()
+        net.listen(0)
+        net.listen(1)
+        net.off = [Network.nid(0).address]
+        net.send(1, 0, [1], ack: 1)
+        net.settle()
+        net.off = []
+        net.send(0, 1, [2], ack: 2)
+        net.run(.milliseconds(500))
+        // The greater NID's attempt is fresh, and may still come about.
+        #expect(net.acks(0).isEmpty && net.nodes[1].counters[SockLNDFault.lostRace] > 0)
+        net.run(.seconds(2))
+        #expect(net.acks(0) == [2] && net.acks(1) == [1])
+        #expect(net.nodes[0].connectionCount == 1 && net.nodes[1].connectionCount == 1)
+    }
+
     @Test func `a restarted peer is recognised by its incarnation`() {
         var net = Network(seed: 5)
         net.add()

@@ -27,6 +27,8 @@ struct Network {
     var refusing: Set<Int> = []
     /// Addresses whose cable is cut.
     var dead: Set<UInt32> = []
+    /// Addresses of machines that are off: a connect to one has no answer.
+    var off: Set<UInt32> = []
     /// Connections that a node does not read, and how often it stopped to.
     var paused: [Set<UInt64>] = []
     var maxPiece = 3000
@@ -137,6 +139,7 @@ struct Network {
             case .connect(let key, let from, let to, let port, _):
                 precondition(nodes[node].nids.contains { $0.address == from } && port == 9880)
                 connects += 1
+                if off.contains(to) { continue }
                 guard
                     let target = nodes.indices.first(where: {
                         nodes[$0].nids.contains { $0.address == to }
