@@ -134,7 +134,9 @@ struct ServerHarness {
     // MARK: What clients do
 
     @discardableResult
-    mutating func connect(_ client: Int, to target: String = "home-T0000") -> UInt64 {
+    mutating func connect(
+        _ client: Int, to target: String = "home-T0000", lastInstance: UInt64? = nil
+    ) -> UInt64 {
         clients[client].connectionCount += 1
         var request = ConnectRequest(
             targetName: target, clientUUID: clients[client].uuid,
@@ -144,6 +146,7 @@ struct ServerHarness {
         if clients[client].exportHandle != 0 {
             request.lastInstance = server.configuration.instance
         }
+        if let lastInstance { request.lastInstance = lastInstance }
         return send(client, .connect(request, kind))
     }
 

@@ -432,6 +432,35 @@ import WireFormat
         #expect(net.finished == [])
     }
 
+    /// A stress run had clients evicted so: their connect was parked with the next build while they
+    /// came back to the crashed instance, whose clean stop the record is of.
+    @Test func `a connect from before the record's instance is asked to come again`() {
+        var net = ServerHarness()
+        net.connectAll(1)
+        net.restart(clean: true, start: false)
+        net.server.setCleanSince(2, of: 0)
+        let early = net.connect(0, lastInstance: 1)
+        net.startServer(clean: true)
+        #expect(net.clients[0].reply(to: early)?.header.status == .already)
+        net.connect(0, lastInstance: 2)
+        #expect(net.clients[0].mode == .cleanRecord)
+        #expect(net.server.counters.evictions == 0)
+    }
+
+    @Test func `a client that never heard from the record's instance is a new one the second time`()
+    {
+        var net = ServerHarness()
+        net.connectAll(1)
+        net.restart(clean: true, start: false)
+        net.server.setCleanSince(2, of: 0)
+        net.startServer(clean: true)
+        let first = net.connect(0, lastInstance: 1)
+        #expect(net.clients[0].reply(to: first)?.header.status == .already)
+        net.connect(0, lastInstance: 1)
+        #expect(net.clients[0].mode == .fresh)
+        #expect(net.server.counters.evictions == 1)
+    }
+
     @Test func `an upgrade renegotiates the version of a known client`() {
         var net = ServerHarness { $0.versions = .v1 ... .v1 }
         net.connectAll(1)

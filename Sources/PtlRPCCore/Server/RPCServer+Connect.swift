@@ -97,6 +97,17 @@ extension RPCServer {
                 try reconnect(index, request, version, features, header, put, lnet: &lnet)
                 return
             }
+            // The same process, which knows of no instance that the record is of: its connect was
+            // parked or under way while it was with another instance, and it comes again with what
+            // it learned there; or it never heard from that one, and says the same once more.
+            if exports[index].clientHandle == request.clientHandle,
+                exports[index].isObserver == request.isObserver,
+                exports[index].doubtedConnection == 0
+                    || header.connectionCount <= exports[index].doubtedConnection
+            {
+                exports[index].doubtedConnection = max(1, header.connectionCount)
+                throw .outdatedConnection
+            }
             predecessor = index
         }
         if isRecovering, !request.isObserver {
