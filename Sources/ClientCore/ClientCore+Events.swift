@@ -175,6 +175,19 @@ extension ClientCore {
                 rpc.answer(token, status: .invalid, body: .empty, lnet: &lnet, now: now)
                 return
             }
+            let lock = SlotHandle(rawValue: ast.request.handle0)
+            if targets[target].locks.info(lock)?.state == .enqueuing {
+                // It overtook the answer to the enqueue, or that is lost. The lock cannot be given
+                // back before it is there.
+                let calls = pendingCalls
+                rpc.expectSoon(target, now: now) { cookie in
+                    if case .enqueue(target, lock)? = calls[SlotHandle(rawValue: cookie)] {
+                        true
+                    } else {
+                        false
+                    }
+                }
+            }
             let result = targets[target].locks.blockingAST(
                 clientCookie: ast.request.handle0, wanted: ast.request.descriptor)
             rpc.answer(

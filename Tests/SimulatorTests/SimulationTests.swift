@@ -43,7 +43,7 @@ import Testing
     @Test(
         arguments: [
             62, 72, 110, 259, 279, 285, 291, 520, 787, 969, 1487, 2530, 2798, 2915, 5828, 7138,
-            7904, 9390,
+            7904, 9390, 9639,
         ] as [UInt64])
     func `a seed that failed once comes through`(seed: UInt64) {
         let outcome = run(seed) { $0.duration = .seconds(15) }

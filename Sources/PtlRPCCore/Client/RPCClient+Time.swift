@@ -121,6 +121,25 @@ extension RPCClient {
             history: adaptive.history)
     }
 
+    /// The target has shown that it answered the calls whose cookies `isAnswered` knows: an answer that
+    /// is not here in the shortest time-out is lost, however long such calls take elsewhere. Linear
+    /// in the requests under way.
+    public mutating func expectSoon(
+        _ index: Int, now: Ticks, where isAnswered: (_ cookie: UInt64) -> Bool
+    ) {
+        let soon = now + configuration.requestTimeout
+        var xid = imports[index].sent.head
+        while xid != .zero {
+            if requests[xid].kind == .call, requests[xid].deadline > soon,
+                isAnswered(requests[xid].cookie)
+            {
+                requests[xid].deadline = soon
+                imports[index].deadlineMin = min(imports[index].deadlineMin, soon)
+            }
+            xid = requests[xid].next
+        }
+    }
+
     /// The target is still at it and says how long it may take, counted from the sending.
     mutating func putOff(_ xid: XID, _ index: Int, _ header: PtlRPCBody, _ now: Ticks) {
         imports[index].counters.earlyReplies &+= 1
