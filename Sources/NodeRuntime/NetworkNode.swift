@@ -25,6 +25,10 @@ public final class NetworkNode: @unchecked Sendable {
         public var listens = true
         /// Serve lnet_selftest on portals 50 to 52, and run its tests.
         public var selftest = false
+        /// A file for all that its connections carry (pcap); nil for none.
+        public var capturePath: String?
+        /// Called on the loop's thread with a sentence when that file takes no more.
+        public var captureEnded: @Sendable (String) -> Void = { _ in }
 
         public init() {}
     }
@@ -48,10 +52,14 @@ public final class NetworkNode: @unchecked Sendable {
             throw .system(error)
         }
         mail = Mailbox(for: loop)
+        var capture: PacketCapture?
+        if let path = options.capturePath {
+            capture = try PacketCapture(path: path, ended: options.captureEnded)
+        }
         reactor = try Reactor(
             NetworkNodes(
                 LNetCore(configuration), selftest: options.selftest, mail: mail, loop: loop),
-            desk: desk, on: loop)
+            desk: desk, capture: capture, on: loop)
         if options.listens { try reactor.listen(0) }
     }
 

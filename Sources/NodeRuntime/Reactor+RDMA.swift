@@ -10,7 +10,7 @@ extension ReactorCore where Nodes: ~Copyable {
     static func carryOut(
         _ action: O2IBAction, _ lnet: inout LNetCore, _ node: Int,
         _ rdma: inout Wiring<VerbsRef>, _ reservations: inout SlotTable<Reservation>,
-        _ verbs: inout VerbsTransport, now: Ticks
+        _ verbs: inout VerbsTransport, _ capture: PacketCapture?, now: Ticks
     ) {
         switch action {
         case .connect(let key, let from, let to, let port, let privileged, let privateData):
@@ -20,13 +20,15 @@ extension ReactorCore where Nodes: ~Copyable {
                 id: handle.rawValue, from: from, to: to, port: port, privileged: privileged,
                 privateData: privateData)
             rdma.links.update(handle) { $0.connection = connection }
+            capture?.openedPair(handle.rawValue, local: from, peer: to)
         case .close(let key):
             guard let handle = rdma.find(node, key), let link = rdma.links[handle] else { return }
             verbs.close(link.connection)
+            capture?.closedPair(handle.rawValue)
             rdma.remove(handle)
         case .flush(let key):
             guard let handle = rdma.find(node, key) else { return }
-            send(&lnet, handle, &rdma, &verbs)
+            send(&lnet, handle, &rdma, &verbs, capture)
         case .reserve(let request, let byteCount, let isSource):
             let waiting = reservations.insert(Reservation(node: node, request: request))
             let slot = verbs.reserve(byteCount, isSource: isSource, request: waiting.rawValue)
@@ -46,17 +48,24 @@ extension ReactorCore where Nodes: ~Copyable {
 
     static func send(
         _ lnet: inout LNetCore, _ handle: SlotHandle, _ rdma: inout Wiring<VerbsRef>,
-        _ verbs: inout VerbsTransport
+        _ verbs: inout VerbsTransport, _ capture: PacketCapture?
     ) {
         guard let link = rdma.links[handle], verbs.canSend(link.connection) else { return }
         let tookAll = lnet.withO2IBWork(link.key) { work, frame in
             switch work {
             case .write(let local, let byteCount, let remote, let key):
-                verbs.write(
+                let isPosted = verbs.write(
                     link.connection, from: local, byteCount: byteCount, to: remote,
                     remoteKey: key)
+                if isPosted {
+                    capture?.wrote(
+                        handle.rawValue, byteCount: Int(byteCount), to: remote, key: key)
+                }
+                return isPosted
             case .message(let work, let tells):
-                verbs.send(link.connection, frame, work: work, tells: tells)
+                let isPosted = verbs.send(link.connection, frame, work: work, tells: tells)
+                if isPosted { capture?.message(handle.rawValue, frame, isOurs: true) }
+                return isPosted
             }
         }
         verbs.commit()
@@ -77,6 +86,8 @@ extension ReactorCore: VerbsTransportHandler where Nodes: ~Copyable {
         case .accept(let key, let acknowledgement):
             let handle = rdma.insert(
                 .init(node: node, key: key, connection: request.connection))
+            capture?.openedPair(
+                handle.rawValue, local: own.address, peer: request.peerAddress)
             transport.accept(request.connection, privateData: acknowledgement)
             return handle.rawValue
         case .reject(let reason):
@@ -101,6 +112,7 @@ extension ReactorCore: VerbsTransportHandler where Nodes: ~Copyable {
     ) {
         let handle = SlotHandle(rawValue: word)
         guard let link = rdma.links[handle] else { return }
+        capture?.closedPair(word)
         rdma.remove(handle)
         nodes[lnet: link.node].o2ibRefused(
             link.key, reason: reason, privateData: privateData, now: loop.now)
@@ -111,6 +123,7 @@ extension ReactorCore: VerbsTransportHandler where Nodes: ~Copyable {
         _ connection: VerbsRef, word: UInt64, bytes: RawSpan, on transport: inout VerbsTransport
     ) {
         guard let link = rdma.links[SlotHandle(rawValue: word)] else { return }
+        capture?.message(word, bytes, isOurs: false)
         nodes[lnet: link.node].o2ibReceived(link.key, bytes, now: loop.now)
         dirty.mark(link.node)
     }
@@ -128,7 +141,7 @@ extension ReactorCore: VerbsTransportHandler where Nodes: ~Copyable {
     ) {
         let handle = SlotHandle(rawValue: word)
         guard let link = rdma.links[handle] else { return }
-        Self.send(&nodes[lnet: link.node], handle, &rdma, &transport)
+        Self.send(&nodes[lnet: link.node], handle, &rdma, &transport, capture)
         dirty.mark(link.node)
     }
 
@@ -138,6 +151,7 @@ extension ReactorCore: VerbsTransportHandler where Nodes: ~Copyable {
     ) {
         let handle = SlotHandle(rawValue: word)
         guard let link = rdma.links[handle] else { return }
+        capture?.closedPair(word)
         rdma.remove(handle)
         nodes[lnet: link.node].o2ibClosed(
             link.key, errno: failure.errno, status: failure.status, now: loop.now)

@@ -15,11 +15,12 @@ struct Reactor<Nodes: NodeSet & ~Copyable>: ~Copyable, EventHandler {
     var core: ReactorCore<Nodes>
 
     init(
-        _ nodes: consuming Nodes, desk: NetworkDesk = NetworkDesk(), on loop: EventLoop
+        _ nodes: consuming Nodes, desk: NetworkDesk = NetworkDesk(),
+        capture: PacketCapture? = nil, on loop: EventLoop
     ) throws(RuntimeError) {
         verbs = try Self.openVerbs(nodes, loop)
         transport = TCPTransport(on: loop)
-        core = ReactorCore(nodes, desk: desk, loop: loop)
+        core = ReactorCore(nodes, desk: desk, capture: capture, loop: loop)
     }
 
     private static func openVerbs(
@@ -52,6 +53,7 @@ struct Reactor<Nodes: NodeSet & ~Copyable>: ~Copyable, EventHandler {
         for handle in core.wiring.links.handles {
             guard let link = core.wiring.links[handle] else { continue }
             transport.abort(link.connection)
+            core.capture?.closed(handle.rawValue, byUs: true, isReset: true)
             // ECONNRESET
             core.closed(link.connection, word: handle.rawValue, errno: 104, on: &transport)
         }
@@ -61,6 +63,7 @@ struct Reactor<Nodes: NodeSet & ~Copyable>: ~Copyable, EventHandler {
     mutating func close(on loop: EventLoop) {
         transport = TCPTransport(on: loop)
         verbs = nil
+        core.capture?.end()
     }
 
     mutating func ready(_ token: UInt64, _ readiness: Readiness, on loop: EventLoop) {
@@ -96,6 +99,7 @@ struct Reactor<Nodes: NodeSet & ~Copyable>: ~Copyable, EventHandler {
             core.arm(node)
         }
         core.dirty.recycle(batch)
+        core.capture?.flush()
         core.nodes.conclude(moment, isFlushed: core.isFlushed)
         if !core.waitingToListen.isEmpty { retryListening(moment.now) }
         if !core.dirty.isEmpty { return .zero }
@@ -143,17 +147,22 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
     let loop: EventLoop
     /// Who waits for pings.
     let desk: NetworkDesk
+    /// Where what the connections carry is written, too.
+    let capture: PacketCapture?
 
     struct Reservation: BitwiseCopyable {
         var node: Int
         var request: UInt64
     }
 
-    init(_ nodes: consuming Nodes, desk: NetworkDesk, loop: EventLoop) {
+    init(
+        _ nodes: consuming Nodes, desk: NetworkDesk, capture: PacketCapture?, loop: EventLoop
+    ) {
         let count = nodes.nodeCount
         self.nodes = nodes
         self.loop = loop
         self.desk = desk
+        self.capture = capture
         dirty = DirtyNodes(nodeCount: count)
         armed = Array(repeating: .distantFuture, count: count)
         wiring = Wiring(nodeCount: count)
@@ -168,7 +177,7 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
         var changes: [LNetAction] = []
         Self.carryOut(
             &nodes[lnet: node], node, &wiring, &transport, &rdma, &reservations, &verbs,
-            &changes, now: loop.now)
+            &changes, capture, now: loop.now)
         for change in changes { carryOut(change, node, &transport, &verbs) }
         // What went out may have failed or freed something: then the node has to know.
         if nodes.hasEvents(node) { dirty.mark(node) }
@@ -178,13 +187,14 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
         _ lnet: inout LNetCore, _ node: Int, _ wiring: inout Wiring<ConnectionRef>,
         _ transport: inout TCPTransport, _ rdma: inout Wiring<VerbsRef>,
         _ reservations: inout SlotTable<Reservation>, _ verbs: inout VerbsTransport?,
-        _ changes: inout [LNetAction], now: Ticks
+        _ changes: inout [LNetAction], _ capture: PacketCapture?, now: Ticks
     ) {
         while let action = lnet.actions.popFirst() {
             switch action {
             case .o2ib(let action):
                 if verbs != nil {
-                    carryOut(action, &lnet, node, &rdma, &reservations, &verbs!, now: now)
+                    carryOut(
+                        action, &lnet, node, &rdma, &reservations, &verbs!, capture, now: now)
                 }
             case .connect(let key, let from, let to, let port, let privileged):
                 let handle = wiring.insert(
@@ -197,10 +207,11 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
                     continue
                 }
                 transport.close(link.connection)
+                capture?.closed(handle.rawValue, byUs: true, isReset: false)
                 wiring.remove(handle)
             case .flush(let key):
                 guard let handle = wiring.find(node, key) else { continue }
-                send(&lnet, handle, &wiring, &transport)
+                send(&lnet, handle, &wiring, &transport, capture)
             case .pause(let key):
                 guard let handle = wiring.find(node, key), let link = wiring.links[handle] else {
                     continue
@@ -274,10 +285,14 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
 
     private static func send(
         _ lnet: inout LNetCore, _ handle: SlotHandle, _ wiring: inout Wiring<ConnectionRef>,
-        _ transport: inout TCPTransport
+        _ transport: inout TCPTransport, _ capture: PacketCapture?
     ) {
         guard let link = wiring.links[handle], transport.canSend(link.connection) else { return }
-        let tookAll = lnet.withOutput(link.key) { transport.send(link.connection, $0) }
+        let tookAll = lnet.withOutput(link.key) { bytes in
+            let count = transport.send(link.connection, bytes)
+            if let capture { capture.sent(handle.rawValue, bytes.extracting(first: count)) }
+            return count
+        }
         wiring.setBlocked(handle, !tookAll)
     }
 
@@ -311,15 +326,24 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
             remoteAddress: accepted.peer.address, remotePort: accepted.peer.port, on: own,
             now: loop.now)
         dirty.mark(node)
-        return wiring.insert(
+        let word = wiring.insert(
             .init(node: node, key: key, connection: accepted.connection)
         ).rawValue
+        if let capture, let local = transport.localEndpoint(of: accepted.connection) {
+            capture.opened(word, local: local, peer: accepted.peer, isOurs: false)
+        }
+        return word
     }
 
     mutating func established(
         _ connection: ConnectionRef, word: UInt64, on transport: inout TCPTransport
     ) {
         guard let link = wiring.links[SlotHandle(rawValue: word)] else { return }
+        if let capture, let local = transport.localEndpoint(of: connection),
+            let peer = transport.peerEndpoint(of: connection)
+        {
+            capture.opened(word, local: local, peer: peer, isOurs: true)
+        }
         nodes[lnet: link.node].established(link.key, now: loop.now)
         dirty.mark(link.node)
     }
@@ -335,6 +359,7 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
         on transport: inout TCPTransport
     ) {
         guard let link = wiring.links[SlotHandle(rawValue: word)] else { return }
+        capture?.received(word, bytes)
         nodes[lnet: link.node].received(link.key, bytes, now: loop.now)
         dirty.mark(link.node)
     }
@@ -344,7 +369,7 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
     ) {
         let handle = SlotHandle(rawValue: word)
         guard let link = wiring.links[handle] else { return }
-        Self.send(&nodes[lnet: link.node], handle, &wiring, &transport)
+        Self.send(&nodes[lnet: link.node], handle, &wiring, &transport, capture)
         dirty.mark(link.node)
     }
 
@@ -353,6 +378,7 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
     ) {
         let handle = SlotHandle(rawValue: word)
         guard let link = wiring.links[handle] else { return }
+        capture?.closed(word, byUs: false, isReset: errno != 0)
         wiring.remove(handle)
         nodes[lnet: link.node].closed(link.key, errno: errno, now: loop.now)
         dirty.mark(link.node)

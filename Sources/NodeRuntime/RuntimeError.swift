@@ -19,6 +19,8 @@ public enum RuntimeError: Error, Sendable {
     case startRefused(String)
     /// No target of that name is in the cluster.
     case unknownTarget(String)
+    /// The file for a packet capture cannot be made.
+    case capture(String, reason: String)
     case system(FabricError)
 
     /// What a failed `listen` means.
@@ -52,6 +54,8 @@ extension RuntimeError: CustomStringConvertible {
         case .store(let error): error.description
         case .startRefused(let reason): reason
         case .unknownTarget(let name): "the cluster has no target \(name): name one of its targets"
+        case .capture(let path, let reason):
+            "\(path) cannot be written: \(reason); name another file for the capture"
         case .system(let error): error.description
         }
     }

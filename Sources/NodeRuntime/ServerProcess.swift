@@ -37,6 +37,8 @@ public final class ServerProcess: @unchecked Sendable {
         public var claim = StoreClaim()
         /// What `stop()` gives clients: after this long a silent one is left behind.
         public var stopDeadlineMs: UInt32 = 2_000
+        /// A file for all that its connections carry (pcap); nil for none.
+        public var capturePath: String?
         /// Lines for an operator. Called on the loop's thread.
         public var log: @Sendable (ServerLine) -> Void = { _ in }
         /// Called on the loop's thread with the stamps of an upgrade: when the turn that brought it
@@ -113,8 +115,15 @@ public final class ServerProcess: @unchecked Sendable {
         }
         self.options = options
         let node = ServerNode(options.configuration, instance: realtime / 1_000_000)
+        var capture: PacketCapture?
+        if let path = options.capturePath {
+            capture = try PacketCapture(path: path) { [log = options.log] text in
+                log(ServerLine(.error, text))
+            }
+        }
         reactor = try Reactor(
-            ServerNodes(node, options: options, mail: mail, loop: loop), desk: desk, on: loop)
+            ServerNodes(node, options: options, mail: mail, loop: loop), desk: desk,
+            capture: capture, on: loop)
         if options.isStandby {
             do {
                 try reactor.listen(0)

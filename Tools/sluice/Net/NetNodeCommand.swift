@@ -35,6 +35,12 @@ struct NetNodeCommand: ParsableCommand {
     @Flag(help: "Neither ask peers who they are, nor tell them.")
     var withoutDiscovery = false
 
+    @Option(
+        help: ArgumentHelp(
+            "Write what its connections carry to this file, for Wireshark; where the port is not "
+                + "988, with its option -d tcp.port==PORT,lnet.", valueName: "file"))
+    var pcap: String?
+
     @Option(help: ArgumentHelp("Poll for this long before sleeping.", valueName: "us"))
     var spin: UInt32 = 0
 
@@ -49,6 +55,7 @@ struct NetNodeCommand: ParsableCommand {
         var how = NetworkNode.Options()
         how.spinMicroseconds = UInt64(spin)
         how.selftest = selftest
+        how.write(capture: pcap)
         do {
             let node = try NetworkNode(configuration, options: how)
             try SignalWatch.start { _ in node.stop() }

@@ -69,6 +69,12 @@ struct NetSelftestCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("LNet's accept_port.", valueName: "port"))
     var acceptPort: UInt16 = ClusterFile.defaultAcceptPort
 
+    @Option(
+        help: ArgumentHelp(
+            "Write what its connections carry to this file, for Wireshark; where the port is not "
+                + "988, with its option -d tcp.port==PORT,lnet.", valueName: "file"))
+    var pcap: String?
+
     func validate() throws {
         guard (1...LNetHeader.payloadMax).contains(size.value) else {
             throw ValidationError("--size is 1 to 1048576 bytes")
@@ -102,6 +108,7 @@ struct NetSelftestCommand: AsyncParsableCommand {
         options.acceptPort = acceptPort
         var how = NetworkNode.Options()
         how.selftest = true
+        how.write(capture: pcap)
         how.listens = own != nil
         how.spinMicroseconds = UInt64(spin)
         let node: NetworkNode
@@ -116,7 +123,10 @@ struct NetSelftestCommand: AsyncParsableCommand {
         } catch let error as RuntimeError {
             throw Failure("\(error)")
         }
-        defer { node.stop() }
+        defer {
+            node.stop()
+            try? node.join()
+        }
         let console = SelftestConsole(
             node: node, nid: nid, clients: clients?.nids ?? [nid], servers: servers.nids)
         try console.begin(wanted, loop: loop, concurrency: concurrency)

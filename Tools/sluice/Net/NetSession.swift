@@ -24,12 +24,23 @@ struct NetOptions: ParsableArguments {
         help: ArgumentHelp("A node of its own: LNet's accept_port.", valueName: "port"))
     var acceptPort: UInt16 = ClusterFile.defaultAcceptPort
 
+    @Option(
+        help: ArgumentHelp(
+            "A node of its own: Write what its connections carry to this file, for Wireshark; where the port is not "
+                + "988, with its option -d tcp.port==PORT,lnet.", valueName: "file"))
+    var pcap: String?
+
     var controlPath: String? {
         let path = control ?? ProcessInfo.processInfo.environment["SLUICE_CONTROL"]
         return path.flatMap { $0.isEmpty ? nil : $0 }
     }
 
     func validate() throws {
+        guard pcap == nil || !asksRunningNode else {
+            throw ValidationError(
+                "--pcap is for a node of the command's own: a running one writes a capture if it was "
+                    + "started with --pcap")
+        }
         guard control == nil || own == nil else {
             throw ValidationError("--control names a running node, --nid one of its own: give one")
         }
@@ -74,6 +85,7 @@ struct NetOptions: ParsableArguments {
         var options = NetworkNode.Options()
         // A command that asks has no name under which others know it.
         options.listens = own != nil
+        options.write(capture: pcap)
         return options
     }
 
@@ -97,6 +109,14 @@ struct NetOptions: ParsableArguments {
                 + "permitted; run as root or with CAP_NET_BIND_SERVICE"
         }
         return error.description
+    }
+}
+
+extension NetworkNode.Options {
+    /// Where a capture goes, if anywhere; its early end is told on standard error.
+    mutating func write(capture path: String?) {
+        capturePath = path
+        captureEnded = { FileHandle.standardError.write(Data("\($0)\n".utf8)) }
     }
 }
 

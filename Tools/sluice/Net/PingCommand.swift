@@ -69,7 +69,10 @@ struct PingCommand: AsyncParsableCommand {
         } catch {
             throw Failure("\(error)")
         }
-        defer { own.stop() }
+        defer {
+            own.stop()
+            try? own.join()
+        }
         var roundTrips: [Double] = []
         var info: PingInfo?
         for _ in 0..<count {

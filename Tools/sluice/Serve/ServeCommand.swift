@@ -85,6 +85,12 @@ struct ServeCommand: ParsableCommand {
             "Listen for operators at this path: `sluice net --control`.", valueName: "path"))
     var control: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "Write what its connections carry to this file, for Wireshark; where the port is not "
+                + "988, with its option -d tcp.port==PORT,lnet.", valueName: "file"))
+    var pcap: String?
+
     @Option(help: ArgumentHelp("Commit at least this often.", valueName: "ms"))
     var commitInterval: UInt32 = 100
 
@@ -278,6 +284,7 @@ struct ServeCommand: ParsableCommand {
         }
         options.createsStore = !standby
         options.isStandby = standby
+        options.capturePath = pcap
         options.spin = .microseconds(UInt64(spin))
         options.cpu = processor.map(Int.init)
         options.configuration.versions = protocolRange.versions
