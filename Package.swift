@@ -185,3 +185,13 @@ let package = Package(
             ]),
     ]
 )
+
+// Only with the fuzzer's own main, which Tools/fuzz/run brings.
+if Context.environment["SLUICE_FUZZ"] != nil {
+    package.targets.append(
+        // Random bytes for every decoder, and for whole LNet nodes.
+        .target(
+            name: "Fuzz",
+            dependencies: ["Primitives", "WireFormat", "LNDCore", "LNetCore", "TestSupport"],
+            path: "Tools/fuzz", exclude: ["corpus.txt", "run"], swiftSettings: strict))
+}

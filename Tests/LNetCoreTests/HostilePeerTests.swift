@@ -282,4 +282,86 @@ private struct Bench {
         let held = bench.core.measureHeldBytes()
         #expect(bench.closed.isEmpty && held < 10_000)
     }
+
+    /// Bytes that say of themselves that they are ping info with so many entries.
+    private static func pingInfo(claims: UInt32, entries: Int) -> [UInt8] {
+        encoded {
+            $0.u32(PingInfo.magic)
+            $0.u32(0x1e)
+            $0.u32(12345)
+            $0.u32(claims)
+            for entry in 0..<entries {
+                let nid = entry == 0 ? NID.loopback : Network.nid(entry)
+                $0.u64(nid.rawValue)
+                $0.u32(0x15aa_c0de)
+                $0.u32(0)
+            }
+        }
+    }
+
+    @Test(
+        arguments: [
+            (0, 0), (0, 3), (1, 0), (2, 1), (10_000, 10_000), (10_000, 2), (4097, 4097), (.max, 4),
+        ] as [(UInt32, Int)])
+    func `ping info with no entry or ten thousand is refused, pushed as well as pulled`(
+        claims: UInt32, entries: Int
+    ) {
+        var core = LNetCore(
+            LNetConfiguration(nid: Network.nid(0), incarnation: 1, acceptPort: 9880, seed: 1))
+        let key = core.accepted(remoteAddress: remote.address, remotePort: 3001, now: now)
+        func hear(_ bytes: [UInt8]) {
+            RawSpan.over(bytes) { core.received(key, $0, now: now) }
+        }
+        /// What the node says next, as far as the peer has to read it.
+        func said() -> [LNetHeader] {
+            var bytes: [UInt8] = []
+            while let action = core.actions.popFirst() {
+                guard case .flush(let key) = action else { continue }
+                core.withOutput(key) {
+                    bytes += $0.copy(0..<$0.byteCount)
+                    return $0.byteCount
+                }
+            }
+            var headers: [LNetHeader] = []
+            while bytes.count >= 96 {
+                let frame = Array(bytes[..<96])
+                guard
+                    let header = try? RawSpan.over(
+                        frame,
+                        { span throws(WireError) in
+                            try LNetHeader(parsing: span.extracting(24..<96))
+                        })
+                else { break }
+                headers.append(header)
+                bytes.removeFirst(96 + Int(header.payloadLength))
+            }
+            return headers
+        }
+        hear(greeting())
+        while core.actions.popFirst() != nil {}
+        core.withOutput(key) { $0.byteCount }
+        let payload = Self.pingInfo(claims: claims, entries: entries)
+        _ = core.ping(remote, timeout: .seconds(1), now: now)
+        let asked = said()
+        guard case .get(let handle, PingInfo.matchBits, 0, _, _) = asked.first?.body else {
+            Issue.record("no ping went out: \(asked)")
+            return
+        }
+        hear(frame(.reply(destination: handle), payload: payload))
+        var isRefused = false
+        while let event = core.events.popFirst() {
+            if case .pinged(let ping) = event { isRefused = core.pingInfo(ping) == nil }
+        }
+        #expect(isRefused)
+        hear(
+            frame(
+                .put(
+                    ack: WireHandle(interfaceCookie: 1, objectCookie: 2),
+                    matchBits: PingInfo.matchBits, hdrData: 0, portal: 0, offset: 0),
+                payload: payload))
+        // LNet acknowledges what its memory took; nothing of it is believed.
+        #expect(core.peerCount == 1 && core.connectionCount == 1)
+        let held = core.measureHeldBytes()
+        #expect(held < 400_000, "\(held)")
+    }
 }

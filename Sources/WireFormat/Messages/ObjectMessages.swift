@@ -63,7 +63,7 @@ public struct ObjectWriteRequest: Hashable, Sendable {
     public var data: [UInt8]
     /// What the header said: `data` arrives by bulk where it is not in the message.
     public internal(set) var byteCount: Int
-    public internal(set) var checksum: UInt32
+    public package(set) var checksum: UInt32
 
     public init(object: ObjectName, offset: UInt64, time: Timestamp, data: [UInt8]) {
         self.object = object
@@ -166,7 +166,7 @@ public struct ObjectReadRequest: Hashable, Sendable {
 public struct ObjectReadReply: Hashable, Sendable {
     public var data: [UInt8]
     public internal(set) var byteCount: Int
-    public internal(set) var checksum: UInt32
+    public package(set) var checksum: UInt32
 
     public init(data: [UInt8]) {
         self.data = data
