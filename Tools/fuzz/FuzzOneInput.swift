@@ -29,7 +29,9 @@ enum Subject: UInt8, CaseIterable {
         case .acceptorRequest:
             read(bytes, AcceptorRequest.init(parsing:)) { $0.encode(into: &$1) }
         case .hello:
-            read(bytes, SockLNDHello.init(parsing:)) { $0.encode(into: &$1) }
+            // The addresses of old nodes are read over and never written.
+            read(
+                bytes, SockLNDHello.init(parsing:), { $0.encode(into: &$1) }, isRoundTrip: false)
         case .messageHeader:
             read(bytes, SockLNDMessageHeader.init(parsing:)) { $0.encode(into: &$1) }
         case .lnetHeader:
