@@ -48,8 +48,8 @@ struct Export: Sendable {
     var isCleanRecord = false
     /// Only clean stops lie between this instance of the target and the present one.
     var cleanSince: UInt64 = 0
-    /// The connect of this client that knew less than the record, and was asked to come again.
-    var doubtedConnection: UInt32 = 0
+    /// Connects of this client that know less than the record are asked to come again until then.
+    var doubtedUntil: Ticks?
     /// No request has used this handle: the client may not have had the connect reply.
     var isUnheard = true
     /// A new client; told so again while it is unheard.

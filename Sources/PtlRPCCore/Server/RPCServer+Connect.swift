@@ -97,16 +97,15 @@ extension RPCServer {
                 try reconnect(index, request, version, features, header, put, lnet: &lnet)
                 return
             }
-            // The same process, which knows of no instance that the record is of: its connect was
-            // parked or under way while it was with another instance, and it comes again with what
-            // it learned there; or it never heard from that one, and says the same once more.
+            // The same process, which knows of no instance that the record is of: its connects were
+            // parked, or waited for a connection, while it was with another instance, and it comes
+            // again with what it learned there; or it never heard from that one, and goes on so.
             if exports[index].clientHandle == request.clientHandle,
-                exports[index].isObserver == request.isObserver,
-                exports[index].doubtedConnection == 0
-                    || header.connectionCount <= exports[index].doubtedConnection
+                exports[index].isObserver == request.isObserver
             {
-                exports[index].doubtedConnection = max(1, header.connectionCount)
-                throw .outdatedConnection
+                let until = exports[index].doubtedUntil ?? now + Self.doubtTime
+                exports[index].doubtedUntil = until
+                if now < until { throw .outdatedConnection }
             }
             predecessor = index
         }
@@ -132,6 +131,10 @@ extension RPCServer {
         if let predecessor { evict(predecessor, .clientRestarted) }
         offer(index, request, header, put, mode: .fresh, isNew: !request.isObserver)
     }
+
+    /// How long a client that seems to know less than the record is asked to come again: longer than a
+    /// CONNECT of the usual patience takes.
+    private static var doubtTime: TickInterval { .seconds(5) }
 
     /// A client that has an export connects again.
     private mutating func reconnect(
