@@ -35,16 +35,36 @@ extension LNetCore {
     mutating func removeIfIdle(_ peer: SlotHandle) {
         let now = now
         var armAt: Ticks?
+        // Who is on another network has no connection that keeps it: events that are not taken yet
+        // may name it as their peer.
+        let mayBeNamed = !events.isEmpty
+        var isNamed = false
         let isIdle =
             peers.update(peer) { peer in
                 guard !peer.isPinned, !peer.isSelf, peer.isIdle else { return false }
+                if peer.interface < 0, mayBeNamed {
+                    isNamed = !peer.isIdleRemote
+                    peer.isIdleRemote = true
+                    return false
+                }
                 if peer.retryAt <= now { return true }
                 if !peer.retryArmed { armAt = peer.retryAt }
                 peer.retryArmed = true
                 return false
             } ?? false
         if let armAt { timers.insert(.retry(peer: peer), at: armAt) }
+        if isNamed { idleRemotes.append(peer) }
         if isIdle { peers.remove(peer) }
+    }
+
+    /// All events are taken: nobody can name them any more.
+    mutating func removeIdleRemotes() {
+        var remotes: [SlotHandle] = []
+        swap(&remotes, &idleRemotes)
+        for peer in remotes {
+            peers.update(peer) { $0.isIdleRemote = false }
+            removeIfIdle(peer)
+        }
     }
 
     // MARK: Connecting

@@ -286,11 +286,15 @@ extension LNetCore {
             case .put(let ack, let matchBits, let hdrData, let portal, _) = receiving.header.body
         else { return }
         counters.receiveLength &+= UInt64(match.mlength)
+        // Who is on another network may have been forgotten while the payload came.
+        let peer =
+            receiving.peer == receiving.via || peers.contains(receiving.peer)
+            ? receiving.peer : peerSlot(receiving.header.source)
         events.append(
             .put(
                 LNetEvent.Put(
                     cookie: match.cookie, entry: MEHandle(match.entry),
-                    initiator: receiving.source, peer: PeerRef(receiving.peer), portal: portal,
+                    initiator: receiving.source, peer: PeerRef(peer), portal: portal,
                     matchBits: matchBits, hdrData: hdrData, offset: match.offset,
                     rlength: Int(receiving.header.payloadLength), mlength: match.mlength,
                     payload: payload, unlinked: match.unlinked)))

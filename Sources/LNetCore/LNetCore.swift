@@ -49,6 +49,8 @@ public struct LNetCore: Sendable {
     var pools: RouterPools
     /// Connections that are not read because buffers are missing, in order.
     var stalled = Outbox<SlotHandle>()
+    /// Remote peers that were idle while events lay there that may name them.
+    var idleRemotes: [SlotHandle] = []
     /// Small messages that a router holds beyond its buffers.
     var routedInExcess = 0
     /// What a lost connection had not sent, until it is decided what becomes of it.
@@ -213,9 +215,11 @@ public struct LNetCore: Sendable {
     /// A new round begins: once all events were taken their payloads are void.
     mutating func beginRound(_ now: Ticks) {
         if now > self.now { self.now = now }
-        if events.isEmpty, !arena.isEmpty {
+        guard events.isEmpty else { return }
+        if !arena.isEmpty {
             arena.removeAll(keepingCapacity: arena.capacity <= configuration.arenaBytesKept)
         }
+        if !idleRemotes.isEmpty { removeIdleRemotes() }
     }
 }
 

@@ -42,6 +42,8 @@ struct Peer: Sendable {
     var node: SlotHandle?
     /// Each message has to choose among ways.
     var selects = false
+    /// Stands in the list of idle remotes.
+    var isIdleRemote = false
     /// Messages of it that this router may hold yet; below zero is not.
     var routerCredits: Int
     var routerCreditsMin: Int

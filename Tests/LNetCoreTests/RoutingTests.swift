@@ -81,6 +81,23 @@ private func cookies(_ net: Network, _ node: Int) -> Set<UInt64> {
         #expect(net.nodes.allSatisfy { $0.counters.errors == 0 })
     }
 
+    /// Of requests that came together, the end of one let go of whom the others came from.
+    @Test(arguments: [
+        SelftestMessage.Test.bulk(isWrite: false, check: 3, length: 65_536, offset: 0),
+        .bulk(isWrite: true, check: 3, length: 65_536, offset: 0),
+    ])
+    func `selftest crosses a router, eight requests at a time, and loses none`(
+        test: SelftestMessage.Test
+    ) {
+        var stage = `lnet_selftest`.Stage(in: network(), [near(0), far(1)])
+        stage.begin(test, loop: 40, concurrency: 8)
+        for _ in 0..<2000 where stage.net.selftests[0]?.completedCount != 320 {
+            stage.net.settle(rounds: 50)
+        }
+        #expect(stage.net.selftests[0]?.completedCount == 320)
+        #expect(stage.net.nodes[1].counters.dropCount == 0)
+    }
+
     @Test func `the far end answers by the reference of the event, and is pinged`() {
         var net = network()
         open(&net)

@@ -126,14 +126,24 @@ private let captured: [(text: String, message: SelftestMessage)] = {
     struct Stage {
         var net = Network(seed: 11)
         let session = SelftestMessage.Session(nid: Network.nid(0), stamp: 77)
+        private var nids = [Network.nid(0), Network.nid(1)]
         private var nextID: UInt64 = 1
 
         init() {
+            for _ in 0..<2 { net.add() }
+            begin()
+        }
+
+        /// In a network whose nodes 0 and 1 are named so.
+        init(in net: Network, _ nids: [NID]) {
+            self.net = net
+            self.nids = nids
+            begin()
+        }
+
+        private mutating func begin() {
             net.maxPiece = 20_000
-            for index in 0..<2 {
-                net.add()
-                net.selftests[index] = SelftestNode(&net.nodes[index])
-            }
+            for index in 0..<2 { net.selftests[index] = SelftestNode(&net.nodes[index]) }
         }
 
         /// Asks a node and waits for its answer.
@@ -143,7 +153,7 @@ private let captured: [(text: String, message: SelftestMessage)] = {
         ) -> SelftestMessage.Body? {
             nextID += 1
             net.selftests[0]?.ask(
-                Network.nid(node), id: nextID, destinations: destinations, &net.nodes[0],
+                nids[node], id: nextID, destinations: destinations, &net.nodes[0],
                 now: net.now, body)
             for _ in 0..<50 {
                 net.settle(rounds: 20)
@@ -163,7 +173,7 @@ private let captured: [(text: String, message: SelftestMessage)] = {
                 }
                 #expect(
                     made == .sessionMade(status: 0, session: session, timeout: 100, name: "s"))
-                let added = ask(node, destinations: node == 0 ? [Network.nid(1)] : []) {
+                let added = ask(node, destinations: node == 0 ? [nids[1]] : []) {
                     .test(
                         reply: $0, bulk: $1, session: session, batch: 1, loop: loop,
                         concurrency: concurrency, isClient: node == 0, stopsOnError: false,
