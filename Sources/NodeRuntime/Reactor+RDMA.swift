@@ -14,8 +14,13 @@ extension ReactorCore where Nodes: ~Copyable {
     ) {
         switch action {
         case .connect(let key, let from, let to, let port, let privileged, let privateData):
-            let handle = rdma.insert(
+            let insertion = rdma.insert(
                 .init(node: node, key: key, connection: VerbsRef(rawValue: 0)))
+            if let old = insertion.displaced {
+                verbs.close(old.connection)
+                capture?.closedPair(old.handle.rawValue)
+            }
+            guard let handle = insertion.handle else { return }
             let connection = verbs.connect(
                 id: handle.rawValue, from: from, to: to, port: port, privileged: privileged,
                 privateData: privateData)
@@ -84,8 +89,16 @@ extension ReactorCore: VerbsTransportHandler where Nodes: ~Copyable {
         dirty.mark(node)
         switch answer {
         case .accept(let key, let acknowledgement):
-            let handle = rdma.insert(
+            let insertion = rdma.insert(
                 .init(node: node, key: key, connection: request.connection))
+            if let old = insertion.displaced {
+                transport.close(old.connection)
+                capture?.closedPair(old.handle.rawValue)
+            }
+            guard let handle = insertion.handle else {
+                transport.reject(request.connection, privateData: [])
+                return 0
+            }
             capture?.openedPair(
                 handle.rawValue, local: own.address, peer: request.peerAddress)
             transport.accept(request.connection, privateData: acknowledgement)

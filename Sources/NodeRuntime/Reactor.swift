@@ -197,8 +197,13 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
                         action, &lnet, node, &rdma, &reservations, &verbs!, capture, now: now)
                 }
             case .connect(let key, let from, let to, let port, let privileged):
-                let handle = wiring.insert(
+                let insertion = wiring.insert(
                     .init(node: node, key: key, connection: ConnectionRef(rawValue: 0)))
+                if let old = insertion.displaced {
+                    transport.close(old.connection)
+                    capture?.closed(old.handle.rawValue, byUs: true, isReset: false)
+                }
+                guard let handle = insertion.handle else { continue }
                 let connection = transport.connect(
                     id: handle.rawValue, from: from, to: to, port: port, privileged: privileged)
                 wiring.links.update(handle) { $0.connection = connection }
@@ -326,9 +331,13 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
             remoteAddress: accepted.peer.address, remotePort: accepted.peer.port, on: own,
             now: loop.now)
         dirty.mark(node)
-        let word = wiring.insert(
-            .init(node: node, key: key, connection: accepted.connection)
-        ).rawValue
+        let insertion = wiring.insert(
+            .init(node: node, key: key, connection: accepted.connection))
+        if let old = insertion.displaced {
+            transport.close(old.connection)
+            capture?.closed(old.handle.rawValue, byUs: true, isReset: false)
+        }
+        guard let word = insertion.handle?.rawValue else { return nil }
         if let capture, let local = transport.localEndpoint(of: accepted.connection) {
             capture.opened(word, local: local, peer: accepted.peer, isOurs: false)
         }

@@ -22,12 +22,34 @@ struct Wiring<Connection: BitwiseCopyable> {
     /// Keys of connections over RDMA have a bit of their own, which is the same in all of them.
     private static func place(_ key: UInt64) -> Int { Int(key & 0x7fff_ffff) }
 
-    mutating func insert(_ link: Link) -> SlotHandle {
-        let handle = links.insert(link)
+    /// What came of an insertion.
+    struct Insertion {
+        /// The link; nil where the node has given its place away since, so that nobody wants it.
+        var handle: SlotHandle?
+        /// The connection that had the place. Its node has let go of it, though its order to close
+        /// it is not carried out yet: close it now, for the order will not find it.
+        var displaced: (handle: SlotHandle, connection: Connection)?
+    }
+
+    /// Notes a connection. A node uses a place again as soon as it has let go of a connection, and
+    /// may hear of a new one before its orders are carried out: the younger key wins.
+    mutating func insert(_ link: Link) -> Insertion {
         let index = Self.place(link.key)
         while places[link.node].count <= index { places[link.node].append(nil) }
+        var displaced: (handle: SlotHandle, connection: Connection)?
+        if let old = places[link.node][index], let other = links[old] {
+            let age = Self.generation(link.key) &- Self.generation(other.key)
+            guard age < 1 << 31 else { return Insertion(handle: nil, displaced: nil) }
+            displaced = (old, other.connection)
+            remove(old)
+        }
+        let handle = links.insert(link)
         places[link.node][index] = handle
-        return handle
+        return Insertion(handle: handle, displaced: displaced)
+    }
+
+    private static func generation(_ key: UInt64) -> UInt32 {
+        UInt32(truncatingIfNeeded: key >> 32)
     }
 
     func find(_ node: Int, _ key: UInt64) -> SlotHandle? {

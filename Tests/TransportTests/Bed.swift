@@ -42,6 +42,8 @@ protocol Bed: AnyObject {
     func read(_ node: Int, _ slot: BulkSlot, _ byteCount: Int) -> [UInt8]
     /// Registered memory that nobody holds, in bytes.
     var freeMemory: Int { get }
+    /// Connections and attempts that the transport holds for both nodes.
+    var heldConnections: Int { get }
 }
 
 extension Bed {
@@ -101,6 +103,18 @@ extension Bed {
         }.joined(separator: " | ")
     }
 
+    /// The transport holds no connection that its node has let go of.
+    func expectNoStrays() throws {
+        try expect(
+            heldConnections
+                == (0..<2).reduce(0) { sum, node in
+                    sum
+                        + with(node) { lnet, _ in
+                            Int(lnet.counters.connectionsOpened - lnet.counters.connectionsLost)
+                        }
+                }, "\(heldConnections) connections are all known to their nodes")
+    }
+
     /// Nothing is under way, and all memory is where it was.
     func expectQuiet(free: Int) throws {
         for node in 0..<2 {
@@ -108,6 +122,7 @@ extension Bed {
                 with(node) { lnet, _ in lnet.bulkCount } == 0, "node \(node) ends its transfers")
         }
         try expect(freeMemory == free, "all registered memory comes back")
+        try expectNoStrays()
     }
 }
 

@@ -309,6 +309,7 @@ enum Conformance: String, CaseIterable, CustomTestStringConvertible, Sendable {
                 try bed.expect(bed.events[node].contains(.ack(2, 1)), "node \(node) gets through")
             }
         }
+        try bed.expectNoStrays()
     }
 
     private func brokenConnections(_ bed: any Bed) throws {

@@ -157,5 +157,11 @@ final class LoopBed: Bed {
         reactor.verbs?.withSlot(slot, byteCount: byteCount) { $0.copy(0..<$0.byteCount) } ?? []
     }
 
+    var heldConnections: Int {
+        let core = (reactor.core.listeners.count, reactor.core.verbsListeners.count)
+        return reactor.transport.socketCount - core.0 + (reactor.verbs?.pairCount ?? core.1)
+            - core.1
+    }
+
     var freeMemory: Int { reactor.verbs?.bulkBytesFree ?? 0 }
 }

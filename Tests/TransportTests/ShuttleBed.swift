@@ -62,6 +62,8 @@ final class ShuttleBed: Bed {
         return LNetCore(configuration)
     }
 
+    var heldConnections: Int { peers.reduce(0) { $0 + $1.count } }
+
     var freeMemory: Int { free.reduce(0, +) }
 
     func with<R>(_ node: Int, _ body: (inout LNetCore, Ticks) -> R) -> R {
