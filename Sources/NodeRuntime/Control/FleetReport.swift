@@ -70,6 +70,22 @@ public struct FleetReport: Codable, Equatable, Sendable {
     }
 }
 
+extension ClientFleet {
+    /// All clients together and `count` of them in full, from the `first` on. Nil where they have
+    /// ended, or their loop does not answer within 10 s. Not from the loop's own thread.
+    public func report(first: Int = 0, count: Int) -> FleetReport? {
+        let report = Lock<FleetReport?>(nil)
+        let done = DispatchSemaphore(value: 0)
+        let isAsked = inspectAll { nodes, now in
+            let found = FleetReport(nodes, first: first, count: count, now: now)
+            report.withLock { $0 = found }
+            done.signal()
+        }
+        guard isAsked, done.wait(timeout: .now() + 10) == .success else { return nil }
+        return report.withLock { $0 }
+    }
+}
+
 extension ControlRouter {
     /// Answers `client show` for a fleet, with a `FleetReport` in JSON.
     ///
@@ -81,16 +97,9 @@ extension ControlRouter {
             let last = max(0, fleet.nodeCount - 1)
             let first = try request.number("first", in: 0...last) ?? 0
             let count = try request.number("count", in: 0...FleetReport.clientCountMax) ?? 4
-            let report = Lock<FleetReport?>(nil)
-            let done = DispatchSemaphore(value: 0)
-            let isAsked = fleet.inspectAll { nodes, now in
-                let found = FleetReport(nodes, first: first, count: count, now: now)
-                report.withLock { $0 = found }
-                done.signal()
+            guard let found = fleet.report(first: first, count: count) else {
+                throw ControlError("the clients have ended, or their loop hangs", errno: 110)
             }
-            guard isAsked, done.wait(timeout: .now() + 10) == .success,
-                let found = report.withLock({ $0 })
-            else { throw ControlError("the clients have ended, or their loop hangs", errno: 110) }
             return String(decoding: try JSONEncoder().encode(found), as: UTF8.self)
         }
     }

@@ -210,7 +210,8 @@ final class LoadedCluster {
             let progress = driver.progress.withLock { $0 }
             if isTrue(progress) { return }
             guard now < limit else {
-                let samples = progress.samples.prefix(3).joined(separator: "; ")
+                var samples = progress.samples.prefix(3).joined(separator: "; ")
+                if !progress.busy.isEmpty { samples = tellBusy(progress.busy) }
                 throw Failure(
                     "\(phase): waited \(seconds) s in vain until \(what): "
                         + "\(progress.connectedCount) of "
@@ -220,6 +221,20 @@ final class LoadedCluster {
             }
             try await breathe(.milliseconds(5))
         }
+    }
+
+    /// Shows what clients that do not come to an end wait for; returns the first few in a line.
+    private func tellBusy(_ busy: [LoadDriver.BusyClient]) -> String {
+        let shown = busy.prefix(3)
+        self.progress.end()
+        for client in shown {
+            guard let report = running?.fleet.report(first: client.index, count: 1) else { break }
+            for client in report.clients { Output.note(client.text) }
+        }
+        return shown.map {
+            "client \($0.index): \($0.operation) for \(Int((now - $0.since).inSeconds)) s"
+        }
+        .joined(separator: "; ")
     }
 
     /// A moment of waiting, in which the servers are looked after and the line is written.

@@ -106,6 +106,9 @@ struct LoadClient {
         }
     }
 
+    /// The operation under way; nil for a client at rest.
+    var operationName: String? { position < steps.count ? name(of: steps[position]) : nil }
+
     var isSetUp: Bool { sharedHandle != nil || tally.errors > 0 }
 
     // MARK: Operations

@@ -24,8 +24,17 @@ final class LoadDriver: FleetDriver, @unchecked Sendable {
         var restCount = 0
         var unmountedCount = 0
         var samples: [String] = []
+        /// Once the load shall end: clients whose operation has not.
+        var busy: [BusyClient] = []
         /// Upgrades that are, or were, observed.
         var traceCount = 0
+    }
+
+    /// A client in the middle of an operation.
+    struct BusyClient: Sendable {
+        var index: Int
+        var operation: String
+        var since: Ticks
     }
 
     /// What other threads want.
@@ -324,7 +333,9 @@ final class LoadDriver: FleetDriver, @unchecked Sendable {
         let connected = (0..<clientCount).count {
             node in (0..<targetCount).allSatisfy { instances[node * targetCount + $0] != 0 }
         }
+        let busy = isStopping ? busyClients : []
         progress.withLock { progress in
+            progress.busy = busy
             progress.isSetUp = isSetUp
             progress.connectedCount = connected
             progress.operations = operations
@@ -337,6 +348,14 @@ final class LoadDriver: FleetDriver, @unchecked Sendable {
             progress.unmountedCount = unmountedCount
             progress.samples = samples
             progress.traceCount = traces.count
+        }
+    }
+
+    private var busyClients: [BusyClient] {
+        clients.indices.compactMap { index in
+            clients[index].operationName.map {
+                BusyClient(index: index, operation: $0, since: begunAt[index])
+            }
         }
     }
 
