@@ -87,8 +87,8 @@ extension ControlRouter {
     }
 
     static func nets(_ network: NetworkAccess, verbose: Bool) throws(ControlError) -> [NetReport] {
-        let (reports, configuration) = try network.with { lnet, _ in
-            (lnet.interfaceReports, lnet.configuration)
+        let (reports, configuration, counters) = try network.with { lnet, _ in
+            (lnet.interfaceReports, lnet.configuration, lnet.counters)
         }
         var nets: [NetReport] = [
             NetReport(type: "lo", interfaces: [InterfaceReport(nid: "0@lo", status: "up")])
@@ -98,7 +98,9 @@ extension ControlRouter {
             if let place = nets.firstIndex(where: { $0.type == report.nid.networkName }) {
                 nets[place].interfaces.append(entry)
             } else {
-                nets.append(NetReport(type: report.nid.networkName, interfaces: [entry]))
+                var net = NetReport(type: report.nid.networkName, interfaces: [entry])
+                if verbose { net.count(counters, isRDMA: report.nid.type == .o2ib) }
+                nets.append(net)
             }
         }
         return nets

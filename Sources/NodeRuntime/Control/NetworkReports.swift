@@ -1,4 +1,5 @@
 import Foundation
+import LNDCore
 import LNetCore
 import Primitives
 import WireFormat
@@ -67,10 +68,53 @@ struct TypeReport: Codable {
 struct NetReport: Codable {
     var type: String
     var interfaces: [InterfaceReport]
+    /// Why connections of this kind of network ended, those of all its interfaces; only what
+    /// happened. lnetctl has no such thing.
+    var faults: [String: UInt64]?
+    /// Over RDMA: requests to connect that this node rejected, and those that its peers did, by
+    /// the protocol's reason.
+    var rejects: [String: UInt64]?
+    var rejectsByPeers: [String: UInt64]?
+
+    init(type: String, interfaces: [InterfaceReport]) {
+        self.type = type
+        self.interfaces = interfaces
+    }
 
     enum CodingKeys: String, CodingKey {
         case type = "net type"
         case interfaces = "local NI(s)"
+        case faults = "lnd faults"
+        case rejects = "rejects sent"
+        case rejectsByPeers = "rejects received"
+    }
+
+    /// Takes over what the node counted for its LND.
+    mutating func count(_ counters: LNetCounters, isRDMA: Bool) {
+        guard isRDMA else {
+            faults = Self.tally(SockLNDFault.allCases.map { ("\($0)", counters[$0]) })
+            return
+        }
+        faults = Self.tally(O2IBLNDFault.allCases.map { ("\($0)", counters[$0]) })
+        let reasons = O2IBLNDReject.Reason.allCases
+        rejects = Self.tally(reasons.map { ("\($0)", counters.rejected($0)) })
+        rejectsByPeers = Self.tally(reasons.map { ("\($0)", counters.rejectedByPeers($0)) })
+    }
+
+    /// What is not zero, named in lnetctl's way: `wrong_nid`.
+    private static func tally(_ counts: [(name: String, count: UInt64)]) -> [String: UInt64]? {
+        var result: [String: UInt64] = [:]
+        for (name, count) in counts where count > 0 {
+            var words = ""
+            var wasUpper = false
+            for letter in name {
+                if letter.isUppercase, !wasUpper { words += "_" }
+                wasUpper = letter.isUppercase
+                words += letter.lowercased()
+            }
+            result[words] = count
+        }
+        return result.isEmpty ? nil : result
     }
 }
 
@@ -412,6 +456,9 @@ struct NetworkDocument: Codable {
     /// Leaves what an operator has set, and nothing that only was counted.
     mutating func removeStatistics() {
         for net in (self.net ?? []).indices {
+            self.net![net].faults = nil
+            self.net![net].rejects = nil
+            self.net![net].rejectsByPeers = nil
             for place in self.net![net].interfaces.indices {
                 self.net![net].interfaces[place].status = nil
                 self.net![net].interfaces[place].statistics = nil

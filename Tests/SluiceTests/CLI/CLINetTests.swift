@@ -58,6 +58,24 @@ import Yams
         #expect(own.first?["primary nid"] as? String == stage.nid)
     }
 
+    @Test func `a peer that breaks the rules is counted by what it did`() throws {
+        let stage = try Stage()
+        let quiet = try #require(try stage.yaml("show -v")["net"] as? [[String: Any]])
+        #expect(quiet[1]["lnd faults"] == nil)
+        let noise = Process()
+        noise.executableURL = URL(filePath: "/bin/bash")
+        let address = stage.nid.prefix { $0 != "@" }
+        // The node's answer is its closing the connection.
+        noise.arguments = [
+            "-c",
+            "exec 3<>/dev/tcp/\(address)/11763; printf '%0100d' 0 >&3; cat <&3 >/dev/null; true",
+        ]
+        try noise.run()
+        noise.waitUntilExit()
+        let net = try #require(try stage.yaml("show -v --net tcp")["net"] as? [[String: Any]])
+        #expect(net[0]["lnd faults"] as? [String: Int] == ["bad_magic": 1])
+    }
+
     @Test func `the socket is its owner's alone, one node has it, and a dead one's is taken over`()
         throws
     {

@@ -5,7 +5,11 @@ import WireFormat
 /// `sluice net show`.
 struct NetShowCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "show", abstract: "Show the node's interfaces, as lnetctl net show does.")
+        commandName: "show", abstract: "Show the node's interfaces, as lnetctl net show does.",
+        discussion: """
+            With -v also, by network, why connections ended (lnd faults) and over RDMA which \
+            requests to connect were rejected, by this node and by its peers.
+            """)
 
     @Option(help: ArgumentHelp("Only this network, such as tcp or o2ib1.", valueName: "net"))
     var net: String?
