@@ -70,6 +70,21 @@ import Testing
             try PeerParsing.sockperf(
                 "sockperf: ---> percentile 99.000 =    9.1\nsockperf: ---> percentile 50.000 =    6.543"
             ) == 6.543)
+        let refusal = """
+            sockperf: \u{1b}[2;35m== version #3.7-no.git == \u{1b}[0m
+            sockperf: ERROR: Can`t connect socket (errno=115 Operation now in progress)
+            """
+        #expect(PeerParsing.sockperfGaveUpConnecting(refusal))
+        #expect {
+            try PeerParsing.sockperf(refusal)
+        } throws: {
+            "\($0)" == "sockperf: Can`t connect socket (errno=115 Operation now in progress)"
+        }
+        #expect {
+            try PeerParsing.sockperf("sockperf: Starting test...\nsockperf: Test ended\n")
+        } throws: {
+            "\($0)" == "sockperf printed no median, and at last: sockperf: Test ended"
+        }
         #expect(try PeerParsing.buckets("bucket 5 2\nbucket 9 1\n").count == 3)
         #expect(try PeerParsing.perSecond("calls 500 0.5\n") == 1000)
         #expect(throws: Failure.self) { try PeerParsing.buckets("") }

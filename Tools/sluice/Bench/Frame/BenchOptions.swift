@@ -67,8 +67,9 @@ struct BenchOptions: ParsableArguments {
 
     /// Measures each of `count` things once per round, forwards and backwards by turns, so that what
     /// drifts on the machine meets all of them alike. Rounds of the warm-up are measured and dropped.
+    /// Nil instead of a run: there is none to keep.
     func interleave(
-        _ count: Int, _ name: String, _ measure: (_ index: Int) async throws -> BenchResult.Run
+        _ count: Int, _ name: String, _ measure: (_ index: Int) async throws -> BenchResult.Run?
     ) async throws -> [[BenchResult.Run]] {
         let progress = ProgressLine()
         defer { progress.end() }
@@ -80,7 +81,7 @@ struct BenchOptions: ParsableArguments {
                     "\(name): round \(round + 1) of \(warmUp + self.runs), \(index + 1) of \(count)"
                 )
                 let run = try await measure(index)
-                if round >= warmUp { runs[index].append(run) }
+                if let run, round >= warmUp { runs[index].append(run) }
             }
         }
         return runs

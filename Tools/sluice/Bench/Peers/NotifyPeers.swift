@@ -49,7 +49,7 @@ final class NotifyPeers {
                     }
                     return Self.last(recorder.run(unit: .ms).spread.max)
                 }))
-        try await addBrokers(&programs, parameters)
+        await addBrokers(&programs, parameters)
     }
 
     private static func last(_ milliseconds: Double) -> BenchResult.Run {
@@ -60,20 +60,20 @@ final class NotifyPeers {
 
     private func addBrokers(
         _ programs: inout PeerPrograms, _ parameters: [String: String]
-    ) async throws {
+    ) async {
         let port = 40_000 + Int(getpid()) % 10_000
         let fanOut = programs.find("fanout", for: "NATS and Redis")
         if let fanOut, let server = programs.find("nats-server", for: "NATS") {
-            try await add(
-                "nats", parameters, program: fanOut, mode: ["nats"], port: port,
+            await add(
+                &programs, "nats", parameters, program: fanOut, mode: ["nats"], port: port,
                 remark:
                     "NATS: three processes (server, all clients, who asks) on both processors, and "
                     + "every message passes the server twice",
                 server: server, ["-a", "127.0.0.1", "-p", "\(port)"], "Server is ready")
         }
         if let fanOut, let server = programs.find("redis-server", for: "Redis") {
-            try await add(
-                "redis", parameters, program: fanOut, mode: ["redis"], port: port + 1,
+            await add(
+                &programs, "redis", parameters, program: fanOut, mode: ["redis"], port: port + 1,
                 remark: "Redis: as with NATS; answers are published, too",
                 server: server,
                 [
@@ -84,8 +84,8 @@ final class NotifyPeers {
         if let program = programs.find("etcd_fanout", for: "etcd"),
             let server = programs.find("etcd", for: "etcd")
         {
-            try await add(
-                "etcd", parameters, program: program, mode: [], port: port + 2,
+            await add(
+                &programs, "etcd", parameters, program: program, mode: [], port: port + 2,
                 remark:
                     "etcd: every answer is a key that is written to its log and synced, as it does "
                     + "by itself; gRPC",
@@ -99,23 +99,31 @@ final class NotifyPeers {
         }
     }
 
+    /// Starts a broker and its clients; one that does not come up is named and left out.
     private func add(
-        _ name: String, _ parameters: [String: String], program: String, mode: [String],
-        port: Int, remark: String, server: String, _ arguments: [String], _ ready: String
-    ) async throws {
-        let server = try PeerProcess(
-            "\(name) server", server, arguments, directory: directory)
-        try await server.awaitAnywhere(ready)
+        _ programs: inout PeerPrograms, _ name: String, _ parameters: [String: String],
+        program: String, mode: [String], port: Int, remark: String, server: String,
+        _ arguments: [String], _ ready: String
+    ) async {
         let sizes = ["\(BareFanOut.noticeBytes)", "\(BareFanOut.answerBytes)"]
-        let clients = try PeerProcess(
-            "\(name) clients", program, ["subscribe"] + mode + ["\(port)", "\(count)"] + sizes,
-            directory: directory)
-        try await clients.await("ready", seconds: 90)
-        keep += [server, clients]
+        let series = "\(name)-\(count)-last"
+        do {
+            let server = try PeerProcess(
+                "\(name) server", server, arguments, directory: directory)
+            try await server.awaitAnywhere(ready)
+            let clients = try PeerProcess(
+                "\(name) clients", program, ["subscribe"] + mode + ["\(port)", "\(count)"] + sizes,
+                directory: directory)
+            try await clients.await("ready", seconds: 90)
+            keep += [server, clients]
+        } catch {
+            programs.note("\(series) is left out: \(error)")
+            return
+        }
         let (count, directory) = (count, directory)
-        series.append(
+        self.series.append(
             PeerSeries(
-                name: "\(name)-\(count)-last", unit: .ms, parameters: parameters, remark: remark,
+                name: series, unit: .ms, parameters: parameters, remark: remark,
                 against: "notify-\(count)-last", bound: 1,
                 measure: {
                     let asker = try PeerProcess(

@@ -41,14 +41,25 @@ enum PeerParsing {
         return value
     }
 
-    /// `sockperf`: the median of half of there and back, in us.
+    /// `sockperf`: the median of half of there and back, in us. It ends with status 0 whatever
+    /// happens, and says `ERROR` among what it prints.
     static func sockperf(_ text: String) throws -> Double {
-        for line in text.split(separator: "\n") where line.contains("percentile 50.000") {
+        let lines = text.split(separator: "\n")
+        if let error = lines.first(where: { $0.contains("ERROR: ") }) {
+            throw Failure("sockperf: \(error.split(separator: "ERROR: ").last ?? "failed")")
+        }
+        for line in lines where line.contains("percentile 50.000") {
             if let word = line.split(separator: " ").last, let value = Double(word) {
                 return value
             }
         }
-        throw Failure("sockperf printed no median")
+        throw Failure("sockperf printed no median, and at last: \(lines.last ?? "nothing")")
+    }
+
+    /// Whether `sockperf` did not wait for its connection: a non-blocking one takes a moment
+    /// sometimes (errno 115, EINPROGRESS), and it gives up then.
+    static func sockperfGaveUpConnecting(_ text: String) -> Bool {
+        text.contains("errno=115")
     }
 
     /// A run of which only one number is known.

@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 
 /// A program of others that runs beside ours, and ends with this object.
 final class PeerProcess {
@@ -8,7 +9,7 @@ final class PeerProcess {
     private let outputPath: String
     private let errorPath: String
 
-    /// - Parameter isBound: it ends when its standard input ends.
+    /// Starts it, with every signal unblocked.
     init(
         _ name: String, _ path: String, _ arguments: [String], directory: String,
         processor: Int? = nil, label: String? = nil
@@ -32,9 +33,20 @@ final class PeerProcess {
         process.standardOutput = FileHandle(forWritingAtPath: outputPath)
         process.standardError = FileHandle(forWritingAtPath: errorPath)
         process.currentDirectoryURL = URL(filePath: directory)
-        do { try process.run() } catch {
+        do { try Self.withoutBlockedSignals { try process.run() } } catch {
             throw Failure("\(path) cannot be started: \(error.localizedDescription)")
         }
+    }
+
+    /// A child inherits what its parent's thread blocks, and threads of Swift's pool block almost
+    /// every signal: a program that measures until its alarm rings would never end.
+    private static func withoutBlockedSignals<R>(_ body: () throws -> R) rethrows -> R {
+        var (none, before) = (sigset_t(), sigset_t())
+        // SAFETY: the sets outlive the calls, here and at the end.
+        unsafe sigemptyset(&none)
+        unsafe pthread_sigmask(SIG_SETMASK, &none, &before)
+        defer { unsafe pthread_sigmask(SIG_SETMASK, &before, nil) }
+        return try body()
     }
 
     deinit { stop() }

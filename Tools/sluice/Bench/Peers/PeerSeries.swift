@@ -11,4 +11,7 @@ struct PeerSeries {
     var bound: Double?
     var sense = BenchResult.Ratio.Sense.atMost
     var measure: () async throws -> BenchResult.Run
+
+    /// Not ours: a failure leaves it out.
+    var isPeer: Bool { against != nil }
 }

@@ -8,8 +8,9 @@ struct PeersBenchCommand: AsyncParsableCommand {
         abstract: "Measure other systems beside ours, in the same rounds.",
         discussion: """
             net: UCX, libfabric, sockperf and bare sockets. rpc: gRPC C++. notify: NATS, Redis, etcd \
-            and a bare fan-out. Who is not installed is named and left out; `Tools/bench-peers` \
-            installs them from Debian, builds the small programs that they need and calls this.
+            and a bare fan-out. Who is not installed, or fails, is named with the reason and left \
+            out; `Tools/bench-peers` installs them from Debian, builds the small programs that they \
+            need and calls this.
 
             Each is set up as its documentation recommends; what differs in the work is said below \
             the table. Ratios are ours over theirs, round by round.
@@ -59,37 +60,47 @@ struct PeersBenchCommand: AsyncParsableCommand {
             let bench = NetBench(
                 options: options, acceptPort: acceptPort, duration: duration,
                 directory: directory.path)
-            try await measure(NetPeers.series(&found, bench), "net", &result)
+            try await measure(NetPeers.series(&found, bench), "net", &found, &result)
         }
         if parts.contains(.rpc) {
             let bench = RPCBench(
                 options: options, acceptPort: acceptPort, duration: duration,
                 directory: directory.path)
             try await measure(
-                RPCPeers.series(&found, bench, seconds: seconds), "rpc", &result)
+                RPCPeers.series(&found, bench, seconds: seconds), "rpc", &found, &result)
         }
         if parts.contains(.notify) {
             let peers = try await NotifyPeers(
                 clients, &found, options: options, acceptPort: acceptPort,
                 directory: directory.path)
-            try await measure(peers.series, "notify", &result)
+            try await measure(peers.series, "notify", &found, &result)
             await peers.close()
         }
         result.facts += found.missing
         try options.finish(result)
     }
 
+    /// Measures all of a part. A peer that fails once is out of it from then on; ours must not fail.
     private func measure(
-        _ plan: [PeerSeries], _ name: String, _ result: inout BenchResult
+        _ plan: [PeerSeries], _ name: String, _ found: inout PeerPrograms,
+        _ result: inout BenchResult
     ) async throws {
+        var failures: [Int: String] = [:]
         let runs = try await options.interleave(plan.count, name) { index in
+            guard failures[index] == nil else { return nil }
             do {
                 return try await plan[index].measure()
             } catch {
-                throw Failure("\(plan[index].name): \(error)")
+                guard plan[index].isPeer else { throw Failure("\(plan[index].name): \(error)") }
+                failures[index] = "\(error)"
+                return nil
             }
         }
         for (index, item) in plan.enumerated() {
+            if let failure = failures[index] {
+                found.note("\(item.name) is left out: \(failure)")
+                continue
+            }
             result.series.append(
                 BenchResult.Series(
                     name: item.name, parameters: item.parameters, unit: item.unit,
