@@ -15,8 +15,6 @@ public final class EventLoop: @unchecked Sendable {
 
     /// What the owning thread did, in calls and events. Plain numbers: read them on that thread.
     public struct Counters: Hashable, Sendable {
-        /// Times around the loop.
-        public var iterations: UInt64 = 0
         /// Calls of epoll_wait, whether or not they could sleep.
         public var polls: UInt64 = 0
         /// Those of them that were allowed to sleep.
@@ -155,71 +153,143 @@ public final class EventLoop: @unchecked Sendable {
     public func noteUseful() { lastUseful = now }
 
     /// Runs `handler` on the calling thread until `stop()`. May be called again afterwards.
+    ///
+    /// Inlinable, so that the module of the handler has a loop made for it: what a message passes
+    /// through is then known to the compiler from the first byte to the last.
+    @inlinable
     public func run<Handler: EventHandler & ~Copyable>(
         _ handler: inout Handler
     ) throws(FabricError) {
+        try begin()
+        let looksEveryTurn = handler.looksEveryTurn
+        var deadline = handler.turn(on: self)
+        while goesOn {
+            let count: Int
+            if mustPoll(until: deadline) {
+                count = try poll(until: deadline, once: looksEveryTurn, &handler)
+            } else if handler.willSleep(on: self) {
+                count = try sleep(until: deadline)
+            } else {
+                count = try poll()
+            }
+            for index in 0..<count {
+                if let event = event(index) {
+                    handler.ready(event.token, event.readiness, on: self)
+                }
+            }
+            deadline = handler.turn(on: self)
+        }
+        end()
+    }
+
+    @usableFromInline
+    func begin() throws(FabricError) {
         if let cpu {
             try FabricError.check(
                 fabric_thread_pin(Int32(clamping: cpu)), "pthread_setaffinity_np")
         }
         now = Host.monotonicNow
         lastUseful = now
-        var deadline = handler.turn(on: self)
-        while !stopRequested.load(ordering: .acquiring) {
-            counters.iterations += 1
-            let timeout = patience(until: deadline, &handler)
-            let count = try poll(timeout)
-            let notified = attend()
-            now = Host.monotonicNow
-            var useful = notified
-            for index in 0..<count {
-                // SAFETY: the kernel filled `count` events, at most the capacity of the batch.
-                let event = unsafe events[index]
-                if event.token == Self.wakeupToken {
-                    counters.wakeups += 1
-                    continue
-                }
-                useful = true
-                counters.events += 1
-                handler.ready(event.token, Readiness(rawValue: event.readiness), on: self)
-            }
-            if useful { lastUseful = now }
-            deadline = handler.turn(on: self)
-        }
-        stopRequested.store(false, ordering: .releasing)
     }
 
-    /// How many nanoseconds the next poll may sleep: negative for ever, zero not at all.
-    private func patience<Handler: EventHandler & ~Copyable>(
-        until deadline: Ticks, _ handler: inout Handler
-    ) -> Int64 {
-        if deadline <= now { return 0 }
-        if spin > .zero, now - lastUseful < spin { return 0 }
-        guard handler.willSleep(on: self) else { return 0 }
+    @usableFromInline
+    var goesOn: Bool { !stopRequested.load(ordering: .acquiring) }
+
+    @usableFromInline
+    func end() { stopRequested.store(false, ordering: .releasing) }
+
+    /// Whether the next poll may not sleep.
+    @usableFromInline
+    func mustPoll(until deadline: Ticks) -> Bool {
+        deadline <= now || (spin > .zero && now - lastUseful < spin)
+    }
+
+    /// Asks what is ready: once, or again until something is, somebody wakes the loop, the deadline
+    /// is reached, or it has been polled in vain for as long as `spin` says.
+    @inlinable
+    func poll<Handler: EventHandler & ~Copyable>(
+        until deadline: Ticks, once: Bool, _ handler: inout Handler
+    ) throws(FabricError) -> Int {
+        while true {
+            let count = try poll()
+            if count > 0 || once || !pollsInVain(until: deadline) { return count }
+            for _ in 0..<Self.hotTries {
+                if handler.takeHot(on: self) {
+                    noteUseful()
+                    return 0
+                }
+                if !pollsOn(until: deadline) { return 0 }
+            }
+        }
+    }
+
+    /// How often the handler may take what is hot before all descriptors are asked again.
+    @usableFromInline
+    static var hotTries: Int { 4 }
+
+    /// Whether the last poll told nothing, and the next may not sleep either.
+    @usableFromInline
+    func pollsInVain(until deadline: Ticks) -> Bool {
+        now != lastUseful && now < deadline && mustPoll(until: deadline)
+    }
+
+    /// As above, after a moment in which the kernel was not asked.
+    @usableFromInline
+    func pollsOn(until deadline: Ticks) -> Bool {
+        now = Host.monotonicNow
+        if attend() { lastUseful = now }
+        return pollsInVain(until: deadline)
+    }
+
+    /// Asks once what is ready, without sleeping.
+    @usableFromInline
+    func poll() throws(FabricError) -> Int { try poll(0) }
+
+    /// Sleeps until something is ready, somebody wakes the loop, or the deadline.
+    @usableFromInline
+    func sleep(until deadline: Ticks) throws(FabricError) -> Int {
         var patience: Int64 = -1
         if deadline != .distantFuture {
             // Handling may have taken long: ask again what the time is before promising to sleep.
             let left = deadline - Host.monotonicNow
-            if left == .zero { return 0 }
+            if left == .zero { return try poll(0) }
             patience = Int64(clamping: left.nanoseconds)
         }
         let (slept, _) = alertness.compareExchange(
             expected: Alertness.awake, desired: Alertness.asleep,
             ordering: .acquiringAndReleasing)
-        return slept ? patience : 0
+        return try poll(slept ? patience : 0)
     }
 
+    /// One of the events that the last poll brought; nil for the loop's own.
+    @usableFromInline
+    func event(_ index: Int) -> (token: UInt64, readiness: Readiness)? {
+        // SAFETY: the kernel filled as many events as `poll` said, at most the batch's capacity.
+        let event = unsafe events[index]
+        guard event.token != Self.wakeupToken else {
+            counters.wakeups += 1
+            return nil
+        }
+        counters.events += 1
+        return (event.token, Readiness(rawValue: event.readiness))
+    }
+
+    /// One epoll_wait, and what the time is after it.
+    ///
+    /// - Parameter timeout: how many nanoseconds it may sleep: negative for ever, zero not at all.
     private func poll(_ timeout: Int64) throws(FabricError) -> Int {
         counters.polls += 1
         if timeout != 0 { counters.sleeps += 1 }
         // SAFETY: the batch has the capacity that is passed.
         let count = unsafe fabric_poller_wait(poller, timeout, events, Int32(Self.batchMax))
-        if count < 0 {
-            // A signal handler ran on this thread; the next turn may have to know.
-            guard count == -EINTR else { throw FabricError(call: "epoll_wait", errno: -count) }
-            return 0
+        let notified = attend()
+        now = Host.monotonicNow
+        // A signal handler ran on this thread: the next turn may have to know.
+        guard count >= 0 || count == -EINTR else {
+            throw FabricError(call: "epoll_wait", errno: -count)
         }
-        return Int(count)
+        if count != 0 || notified { lastUseful = now }
+        return max(0, Int(count))
     }
 
     /// Becomes awake; true when somebody called `wake()` since the last time.

@@ -178,6 +178,20 @@ public struct SockLNDConnection: Sendable {
         return .payload(range, isLast: true)
     }
 
+    /// The place of the payload of the message that has just begun, if all of it stands in the input
+    /// from `offset` on: as `next` would tell it with one last `.payload`. Nil otherwise, and then
+    /// nothing is consumed.
+    public mutating func wholePayload(_ bytes: RawSpan, at offset: inout Int) -> Range<Int>? {
+        guard phase == .payload, expectedChecksum == 0, bytes.byteCount - offset >= remaining
+        else { return nil }
+        let range = offset..<(offset + remaining)
+        offset = range.upperBound
+        remaining = 0
+        phase = .header
+        acknowledgeZeroCopy()
+        return range
+    }
+
     /// The peer keeps the payload's pages until we say that we have it all.
     private mutating func acknowledgeZeroCopy() {
         guard zeroCopyRequest != 0 else { return }

@@ -17,7 +17,7 @@ extension LNetCore {
     mutating func admit(
         _ header: LNetHeader, from peer: SlotHandle, on own: NID, canWait: Bool
     ) -> Admission {
-        guard let process = peers.update(peer, { $0.process }) else {
+        guard let (process, interface) = peers.update(peer, { ($0.process, $0.interface) }) else {
             return .refused(.wrongSource)
         }
         // A userspace peer is named by its connection whatever its headers say (socklnd).
@@ -50,7 +50,8 @@ extension LNetCore {
                 origin = peerSlot(source)
             }
         }
-        let index = interfaceIndex(of: own)
+        let index =
+            interface >= 0 && interfaces[interface].nid == own ? interface : interfaceIndex(of: own)
         if index >= 0 {
             interfaces[index].lastHeard = now
             interfaces[index].lastPeer = peer

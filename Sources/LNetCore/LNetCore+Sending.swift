@@ -260,17 +260,21 @@ extension LNetCore {
         case refuse
     }
 
-    /// Takes the credits for a message if it can go at once.
-    private mutating func route(_ peer: SlotHandle, _ length: Int) -> Route {
-        let interface = peers.update(peer) { $0.interface } ?? -1
-        let interfaceHasCredit = interface >= 0 && interfaces[interface].credits > 0
+    /// Takes the credits for a message if it can go at once, and counts it then.
+    private mutating func route(_ peer: SlotHandle, _ header: LNetHeader, _ length: Int) -> Route {
         let waitingMax = configuration.waitingMax
+        var interface = -1
         let route = peers.update(peer) { peer -> Route in
+            interface = peer.interface
             if peer.isSelf { return .loop }
-            if peer.interface < 0 { return .refuse }
+            if interface < 0 { return .refuse }
             let connection = peer.connection(payloadLength: length)
-            if connection != 0, interfaceHasCredit, peer.credits > 0, peer.waiting.isEmpty {
+            if connection != 0, peer.credits > 0, peer.waiting.isEmpty,
+                interfaces[interface].credits > 0
+            {
                 peer.credits -= 1
+                peer.traffic.sent.count(header.body)
+                peer.creditsMin = min(peer.creditsMin, peer.credits)
                 return .connection(SlotHandle(rawValue: connection))
             }
             if connection == 0, peer.process.isUserspace { return .refuse }
@@ -279,6 +283,9 @@ extension LNetCore {
         switch route {
         case .connection(let link):
             interfaces[interface].credits -= 1
+            interfaces[interface].traffic.sent.count(header.body)
+            counters.sent.count(header.body)
+            counters.sendLength &+= UInt64(header.payloadLength)
             if length + Peer.frameOverhead >= Peer.minBulk { wantBulk(peer) }
             return .connection(link)
         case .loop: return loopback.count < waitingMax ? .loop : .refuse
@@ -308,19 +315,13 @@ extension LNetCore {
             return transmit(
                 WaitingMessage(header: header, payload: copy, range: 0..<copy.count), to: peer)
         }
-        switch route(peer, payload.byteCount) {
+        switch route(peer, header, payload.byteCount) {
         case .connection(let link):
-            count(header, to: peer)
             if Self.isO2IB(link.rawValue) {
                 sendO2IB(header, payload, on: link)
                 return true
             }
-            lendBuffer(link)
-            links.update(link) {
-                $0.conversation.output.append(header: header, payload: payload)
-                $0.appended &+= 1
-            }
-            owe(link)
+            output(to: link) { $0.append(header: header, payload: payload) }
             return true
         case .wait, .loop:
             let copy = payload.copy(0..<payload.byteCount)
@@ -337,9 +338,8 @@ extension LNetCore {
     ) -> Bool {
         let type = peers.update(peer) { $0.process.nid.type }
         guard type == .o2ib else { return false }
-        switch route(peer, range.count) {
+        switch route(peer, header, range.count) {
         case .connection(let link):
-            count(header, to: peer)
             sendO2IB(header, slot, range, on: link)
             return true
         case .wait:
@@ -358,9 +358,8 @@ extension LNetCore {
             return transmit(
                 WaitingMessage(header: header, payload: payload, range: range), to: peer)
         }
-        switch route(peer, range.count) {
+        switch route(peer, header, range.count) {
         case .connection(let link):
-            count(header, to: peer)
             append(header, payload, range, to: link)
             return true
         case .wait, .loop:
@@ -385,9 +384,8 @@ extension LNetCore {
                 return true
             }
         }
-        switch route(peer, message.range.count) {
+        switch route(peer, message.header, message.range.count) {
         case .connection(let link):
-            count(message.header, to: peer)
             append(message, to: link)
             return true
         case .wait, .loop:
@@ -422,12 +420,29 @@ extension LNetCore {
             sendO2IB(header, payload, range, on: link)
             return
         }
-        lendBuffer(link)
-        links.update(link) {
-            $0.conversation.output.append(header: header, payload: payload, range: range)
-            $0.appended &+= 1
-        }
-        owe(link)
+        output(to: link) { $0.append(header: header, payload: payload, range: range) }
+    }
+
+    /// Appends a message to a connection's output, with a buffer from the pool where it has no memory
+    /// of its own, and tells the shell once that there is output.
+    private mutating func output(
+        to link: SlotHandle, _ append: (inout SockLNDOutput) -> Void
+    ) {
+        let now = now
+        let mustTell =
+            links.update(link) { link in
+                if link.conversation.output.wantsBuffer, var spare = spares.popLast() {
+                    spareBytes -= spare.capacity
+                    link.conversation.output.lend(&spare)
+                }
+                append(&link.conversation.output)
+                link.appended &+= 1
+                guard !link.flushOwed else { return false }
+                link.flushOwed = true
+                link.lastTaken = now
+                return true
+            } ?? false
+        if mustTell { actions.append(.flush(connectionKey: link.rawValue)) }
     }
 
     private mutating func enqueue(
@@ -487,16 +502,19 @@ extension LNetCore {
     /// Credits of messages that the shell took, or that were lost with their connection.
     mutating func returnCredits(_ count: Int, of peer: SlotHandle?) {
         guard count > 0, let peer else { return }
-        restoreCredits(count, of: peer)
         var interface = -1
         let mustPump =
             peers.update(peer) {
                 interface = $0.interface
+                $0.credits += count
                 return !$0.waiting.isEmpty
             } ?? false
+        if interface >= 0 { interfaces[interface].credits += count }
         if hasUnwell, interface >= 0 { raise(interface: interface) }
         if mustPump { pump(peer) }
-        if interface >= 0 { serveInterfaceWaiters(interface) }
+        if interface >= 0, !interfaces[interface].waiters.isEmpty {
+            serveInterfaceWaiters(interface)
+        }
     }
 
     /// Counts credits back, and lets nobody go on yet.
@@ -516,14 +534,6 @@ extension LNetCore {
             peers.update(waiter) { $0.awaitsInterface = false }
             pump(waiter)
         }
-    }
-
-    /// Gives a connection without memory for output a buffer from the pool.
-    private mutating func lendBuffer(_ link: SlotHandle) {
-        let wants = links.update(link) { $0.conversation.output.wantsBuffer } ?? false
-        guard wants, var spare = spares.popLast() else { return }
-        spareBytes -= spare.capacity
-        links.update(link) { $0.conversation.output.lend(&spare) }
     }
 
     /// Tells the shell once that a connection has output.

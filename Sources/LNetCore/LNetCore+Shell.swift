@@ -63,8 +63,10 @@ extension LNetCore {
         var peer: SlotHandle?
         var own = NID.any
         let isKnown: Void? = links.update(link) {
-            receiving = $0.receiving
-            $0.receiving = nil
+            if $0.receiving != nil {
+                receiving = $0.receiving
+                $0.receiving = nil
+            }
             peer = $0.peer
             own = $0.conversation.identity.process.nid
         }
@@ -90,12 +92,16 @@ extension LNetCore {
                     actions.append(.pause(connectionKey: link.rawValue))
                     owe(link)
                     return
-                case .take(let begun):
+                case .take(var begun):
                     if Int(header.payloadLength) + Peer.frameOverhead >= Peer.minBulk {
                         wantBulk(from)
                     }
                     if header.payloadLength == 0 {
                         finish(begun, payload: arena.count..<arena.count)
+                    } else if let range = links.update(
+                        link, { $0.conversation.wholePayload(bytes, at: &offset) }) ?? nil
+                    {
+                        absorb(&begun, bytes, range, isLast: true, on: link)
                     } else {
                         receiving = begun
                     }
@@ -115,7 +121,7 @@ extension LNetCore {
                 return
             }
         }
-        links.update(link) { $0.receiving = receiving }
+        if receiving != nil { links.update(link) { $0.receiving = receiving } }
         owe(link)
     }
 
@@ -160,6 +166,7 @@ extension LNetCore {
         let now = self.now
         while true {
             var messages = 0
+            var hasTokens = false
             var tookAll = true
             var isEmpty = true
             var isClosing = false
@@ -169,10 +176,14 @@ extension LNetCore {
                 links.update(link) {
                     (messages, tookAll) = $0.conversation.output.offer(body)
                     $0.lastTaken = now
+                    hasTokens = !$0.tokens.isEmpty
+                    if !hasTokens { $0.taken &+= UInt64(messages) }
                     isEmpty = $0.conversation.output.isEmpty
+                    // What follows at once needs no further flush from the shell: neither what waited
+                    // for credits, nor what a router reads on now that it has a buffer again.
+                    $0.flushOwed = messages > 0 || !isEmpty
                     if isEmpty {
                         buffer = $0.conversation.output.reclaim()
-                        $0.flushOwed = false
                         isClosing = $0.conversation.isClosing
                     }
                     peer = $0.peer
@@ -185,10 +196,7 @@ extension LNetCore {
                 return true
             }
             if messages > 0 {
-                // What follows at once needs no further flush from the shell: neither what waited for
-                // credits, nor what a router reads on now that it has a buffer again.
-                links.update(link) { $0.flushOwed = true }
-                returnTokens(messages, link)
+                if hasTokens { returnTokens(messages, link) }
                 returnCredits(messages, of: peer)
                 isEmpty =
                     links.update(link) {

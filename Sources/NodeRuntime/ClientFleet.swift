@@ -133,7 +133,7 @@ public final class ClientFleet: @unchecked Sendable {
             desk.close()
             reactor.close(on: loop)
         }
-        reactor.core.begin(Moment(now: Host.monotonicNow, wall: .now))
+        reactor.core.begin(Moment(now: Host.monotonicNow))
         do {
             try loop.run(&reactor)
         } catch {

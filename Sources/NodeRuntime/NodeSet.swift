@@ -41,7 +41,8 @@ struct DirtyNodes {
 /// The instant of a turn, on both clocks.
 struct Moment {
     var now: Ticks
-    var wall: Timestamp
+    /// The time of day, read when it is asked for: most turns need none.
+    var wall: Timestamp { .now }
 }
 
 /// What a reactor drives: one server, or many clients, each with an LNet of its own.

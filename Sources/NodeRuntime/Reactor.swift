@@ -74,6 +74,11 @@ struct Reactor<Nodes: NodeSet & ~Copyable>: ~Copyable, EventHandler {
         }
     }
 
+    mutating func takeHot(on loop: EventLoop) -> Bool { transport.takeHot(handler: &core) }
+
+    /// Completions of RDMA are told by nobody but the queue itself.
+    var looksEveryTurn: Bool { verbs != nil }
+
     mutating func willSleep(on loop: EventLoop) -> Bool {
         verbs?.willSleep(handler: &core) ?? true
     }
@@ -81,7 +86,7 @@ struct Reactor<Nodes: NodeSet & ~Copyable>: ~Copyable, EventHandler {
     mutating func turn(on loop: EventLoop) -> Ticks {
         transport.turn(handler: &core)
         verbs?.turn(handler: &core)
-        let moment = Moment(now: loop.now, wall: .now)
+        let moment = Moment(now: loop.now)
         core.nodes.attend(moment, &core.dirty)
         while let node = core.timers.popDue(now: moment.now) {
             if core.armed[node] <= moment.now { core.armed[node] = .distantFuture }

@@ -139,7 +139,7 @@ public final class ServerProcess: @unchecked Sendable {
                 throw .store(error)
             }
             try reactor.listen(0)
-            try reactor.core.nodes.activate(store, Moment(now: Host.monotonicNow, wall: .now))
+            try reactor.core.nodes.activate(store, Moment(now: Host.monotonicNow))
         }
     }
 

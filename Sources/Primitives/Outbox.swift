@@ -23,13 +23,18 @@ public struct Outbox<Element> {
     @inlinable
     public mutating func popFirst() -> Element? {
         guard head < elements.count else { return nil }
+        if head == elements.count - 1 {
+            let last = elements.removeLast()
+            if head > 0 {
+                elements.removeAll(keepingCapacity: head < 4096)
+                head = 0
+            }
+            return last
+        }
         let element = elements[head]
         elements[head] = nil
         head += 1
-        if head == elements.count {
-            elements.removeAll(keepingCapacity: elements.count <= 4096)
-            head = 0
-        } else if head >= 1024, head * 2 >= elements.count {
+        if head >= 1024, head * 2 >= elements.count {
             elements.removeFirst(head)
             head = 0
         }

@@ -5,12 +5,13 @@ public import Primitives
 
 extension TCPTransport {
     /// Handles one readiness event of the loop whose token carries this transport's source.
+    @inlinable
     public mutating func ready<Handler: TCPTransportHandler & ~Copyable>(
         _ token: UInt64, _ readiness: Readiness, handler: inout Handler
     ) {
         let handle = Self.handle(ofToken: token)
         guard let socket = sockets[handle] else {
-            counters.staleEvents += 1
+            noteStale()
             return
         }
         switch socket.role {
@@ -33,6 +34,7 @@ extension TCPTransport {
 
     /// Tells what no readiness event could tell, and lets listeners work again that had to rest.
     /// Once per iteration, from the owner's own `turn`.
+    @inlinable
     public mutating func turn<Handler: TCPTransportHandler & ~Copyable>(
         handler: inout Handler
     ) {
@@ -40,15 +42,33 @@ extension TCPTransport {
         if !resting.isEmpty { endRests() }
     }
 
+    /// Takes what has come since on the connection that brought the last bytes; false where nothing
+    /// has. Costs one system call.
+    @inlinable
+    public mutating func takeHot<Handler: TCPTransportHandler & ~Copyable>(
+        handler: inout Handler
+    ) -> Bool {
+        guard let socket = sockets[hot], socket.role == .established, !socket.paused else {
+            return false
+        }
+        return receive(hot, socket, &handler)
+    }
+
+    @usableFromInline
+    mutating func noteStale() { counters.staleEvents += 1 }
+
     /// When `turn` is needed next at the latest.
+    @inlinable
     public var nextDeadline: Ticks {
         guard lost.isEmpty else { return .zero }
+        guard !resting.isEmpty else { return .distantFuture }
         return resting.reduce(.distantFuture) { min($0, $1.until) }
     }
 
     // MARK: Listeners
 
-    private mutating func accept<Handler: TCPTransportHandler & ~Copyable>(
+    @usableFromInline
+    mutating func accept<Handler: TCPTransportHandler & ~Copyable>(
         _ listener: SlotHandle, _ socket: Socket, _ handler: inout Handler
     ) {
         for _ in 0..<options.acceptsMax {
@@ -91,7 +111,8 @@ extension TCPTransport {
         }
     }
 
-    private mutating func endRests() {
+    @usableFromInline
+    mutating func endRests() {
         let now = loop.now
         var kept = 0
         for index in resting.indices {
@@ -108,7 +129,8 @@ extension TCPTransport {
 
     // MARK: Connections
 
-    private mutating func finishConnecting<Handler: TCPTransportHandler & ~Copyable>(
+    @usableFromInline
+    mutating func finishConnecting<Handler: TCPTransportHandler & ~Copyable>(
         _ handle: SlotHandle, _ socket: Socket, _ handler: inout Handler
     ) {
         let status = fabric_socket_take_error(socket.descriptor)
@@ -124,34 +146,49 @@ extension TCPTransport {
         watchAsNeeded(handle)
     }
 
-    private mutating func receive<Handler: TCPTransportHandler & ~Copyable>(
+    /// False where there was nothing.
+    @inlinable
+    @discardableResult
+    mutating func receive<Handler: TCPTransportHandler & ~Copyable>(
         _ handle: SlotHandle, _ socket: Socket, _ handler: inout Handler
-    ) {
-        counters.receives += 1
-        // One receive per event: a second one would mostly learn that there is no more, and what is
-        // left is reported again, after everybody else's.
-        // SAFETY: the scratch buffer has that size.
-        let count = unsafe fabric_socket_receive(
-            socket.descriptor, scratch, options.receiveBytesMax)
+    ) -> Bool {
+        let count = receive(socket.descriptor)
         switch count {
         case 1...:
-            counters.receivedBytes += UInt64(count)
+            hot = handle
             // SAFETY: the kernel filled `count` bytes; the view ends with the call, and nobody
             // writes the buffer meanwhile, since handlers cannot make the transport receive.
             let bytes = unsafe UnsafeRawBufferPointer(start: scratch, count: count)
             handler.received(
                 ConnectionRef(handle: handle), word: socket.word,
                 bytes: unsafe RawSpan(_unsafeBytes: bytes), on: &self)
-        case 0:
-            end(handle, errno: 0, &handler)
-        case -Int(EAGAIN), -Int(EINTR):
-            break
+            return true
+        case Self.again:
+            return false
         default:
             end(handle, errno: Int32(clamping: -count), &handler)
+            return true
         }
     }
 
-    private mutating func resume<Handler: TCPTransportHandler & ~Copyable>(
+    /// What `receive` returns where there is nothing now.
+    @usableFromInline
+    static var again: Int { .min }
+
+    /// How many bytes came into the scratch buffer; 0 at the end, a negative error number, `again`.
+    @usableFromInline
+    mutating func receive(_ descriptor: Int32) -> Int {
+        counters.receives += 1
+        // One receive per event: a second one would mostly learn that there is no more, and what is
+        // left is reported again, after everybody else's.
+        // SAFETY: the scratch buffer has that size.
+        let count = unsafe fabric_socket_receive(descriptor, scratch, options.receiveBytesMax)
+        if count > 0 { counters.receivedBytes += UInt64(count) }
+        return count == -Int(EAGAIN) || count == -Int(EINTR) ? Self.again : count
+    }
+
+    @usableFromInline
+    mutating func resume<Handler: TCPTransportHandler & ~Copyable>(
         _ handle: SlotHandle, _ handler: inout Handler
     ) {
         guard let socket = sockets[handle], socket.role == .established, socket.blocked else {
@@ -165,7 +202,8 @@ extension TCPTransport {
     }
 
     /// The peer of a connection whose owner does not read is gone.
-    private mutating func endPaused<Handler: TCPTransportHandler & ~Copyable>(
+    @usableFromInline
+    mutating func endPaused<Handler: TCPTransportHandler & ~Copyable>(
         _ handle: SlotHandle, _ handler: inout Handler
     ) {
         guard let socket = sockets[handle] else { return }
@@ -184,7 +222,8 @@ extension TCPTransport {
         }
     }
 
-    private mutating func end<Handler: TCPTransportHandler & ~Copyable>(
+    @usableFromInline
+    mutating func end<Handler: TCPTransportHandler & ~Copyable>(
         _ handle: SlotHandle, errno: Int32, _ handler: inout Handler
     ) {
         guard let socket = sockets[handle] else { return }
@@ -193,7 +232,8 @@ extension TCPTransport {
         handler.closed(ConnectionRef(handle: handle), word: socket.word, errno: errno, on: &self)
     }
 
-    private mutating func tellLosses<Handler: TCPTransportHandler & ~Copyable>(
+    @usableFromInline
+    mutating func tellLosses<Handler: TCPTransportHandler & ~Copyable>(
         _ handler: inout Handler
     ) {
         // Losses that happen while these are told wait for the next turn.

@@ -1,6 +1,6 @@
 internal import CFabric
 internal import EventLoop
-internal import Primitives
+public import Primitives
 
 extension TCPTransport {
     /// Source (8 bits), generation (32) and index (24): an event of a descriptor that was closed
@@ -11,6 +11,7 @@ extension TCPTransport {
         return UInt64(source) << 56 | UInt64(handle.generation) << 24 | UInt64(handle.index)
     }
 
+    @inlinable
     static func handle(ofToken token: UInt64) -> SlotHandle {
         SlotHandle(
             index: UInt32(truncatingIfNeeded: token & 0xff_ffff),

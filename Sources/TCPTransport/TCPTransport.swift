@@ -63,21 +63,25 @@ public struct TCPTransport: ~Copyable {
         public var staleEvents: UInt64 = 0
     }
 
+    @usableFromInline
     struct Rest {
-        var listener: SlotHandle
-        var until: Ticks
+        @usableFromInline var listener: SlotHandle
+        @usableFromInline var until: Ticks
     }
 
     public internal(set) var counters = Counters()
+    @usableFromInline
     let loop: EventLoop
     public let source: UInt8
     let options: Options
-    var sockets = SlotTable<Socket>()
+    @usableFromInline var sockets = SlotTable<Socket>()
+    /// The connection that brought the last bytes.
+    @usableFromInline var hot = SlotHandle(rawValue: 0)
     /// Connections that were lost while no event could say so.
-    var lost: [SlotHandle] = []
+    @usableFromInline var lost: [SlotHandle] = []
     var lostSpare: [SlotHandle] = []
-    var resting: [Rest] = []
-    let scratch: UnsafeMutableRawPointer
+    @usableFromInline var resting: [Rest] = []
+    @usableFromInline let scratch: UnsafeMutableRawPointer
 
     /// Makes a transport without sockets.
     ///
