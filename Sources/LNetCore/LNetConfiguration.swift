@@ -71,6 +71,14 @@ public struct LNetConfiguration: Sendable {
     /// `min_reconnectms` and `max_reconnectms`: the pause after a failed attempt doubles between.
     public var reconnectMin = TickInterval.seconds(1)
     public var reconnectMax = TickInterval.seconds(60)
+
+    /// Short pauses, for a node whose user pauses by itself: an import asks each partner once a second
+    /// at most, and its CONNECT would wait here, unsent, until its own time was over. 10 to 500 ms.
+    public mutating func reconnectQuickly() {
+        reconnectMin = .milliseconds(10)
+        reconnectMax = .milliseconds(500)
+    }
+
     /// `lnet_transaction_timeout`: how long an ACK or REPLY is awaited.
     public var responseTimeout = TickInterval.seconds(150)
     /// Messages and bytes that all lazy portals together hold for want of a match entry.

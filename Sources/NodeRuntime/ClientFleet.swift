@@ -101,6 +101,7 @@ public final class ClientFleet: @unchecked Sendable {
                 nid: nid, incarnation: realtime, acceptPort: cluster.acceptPort,
                 privilegedPorts: cluster.privilegedPorts, seed: random.next())
             lnet.otherNIDs = options.otherNIDs[nid] ?? []
+            lnet.reconnectQuickly()
             // At most 24 + 1 + 13 bytes.
             var client = ClientConfiguration(
                 uuid: "\(nid)-\(String(realtime, radix: 36))", targets: targets,

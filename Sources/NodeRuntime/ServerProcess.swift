@@ -72,6 +72,7 @@ public final class ServerProcess: @unchecked Sendable {
                     privilegedPorts: cluster.privilegedPorts, seed: seed),
                 seed: seed)
             configuration.lnet.otherNIDs = otherNIDs
+            configuration.lnet.reconnectQuickly()
             if target.kind == .mds {
                 configuration.objectTargets = cluster.clientTargets.filter { $0.kind == .oss }
             }

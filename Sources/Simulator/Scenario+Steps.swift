@@ -122,14 +122,17 @@ extension Scenario {
         try crash([place], versions: names.map { _ in versions })
     }
 
-    /// Kills servers in one instant, and starts other instances of the same builds.
-    public func crash(_ places: [Int], versions: [ClosedRange<ProtocolVersion>]) throws {
+    /// Kills servers in one instant, and starts other instances of the same builds after a while.
+    public func crash(
+        _ places: [Int], versions: [ClosedRange<ProtocolVersion>],
+        awayFor pause: TickInterval = .milliseconds(20)
+    ) throws {
         let partners = places.map {
             simulator.server(servers[$0])?.configuration.lnet.nid != Self.nid($0)
         }
         for place in places { simulator.kill(servers[place]) }
         trace?(line("killed \(places.map { names[$0] })"))
-        settle(.milliseconds(20))
+        settle(pause)
         for (place, isPartner) in zip(places, partners) {
             servers[place] = try simulator.addServer(
                 configuration(place, versions: versions[place], partner: isPartner),

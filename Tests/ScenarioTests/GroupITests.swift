@@ -99,6 +99,22 @@ import WireFormat
         #expect(clients.allSatisfy { $0.uuid != cluster.uuids[admin] })
     }
 
+    /// Found by a stress run: LNet paused for up to a minute between its attempts to reach a server
+    /// that had been off, and every CONNECT waited there until its time was over. Others were called
+    /// by the server; whom it does not know has only its own attempts.
+    @Test func `whom no server calls finds one that was off for a minute as soon as it is back`()
+        throws
+    {
+        let cluster = try Scenario(seed: 8, clientCount: 1)
+        let admin = cluster.addAdministrator()
+        try cluster.perform(admin, .raw(target: 0, .upgradeStatus))
+        _ = cluster.submit(admin, .raw(target: 0, .upgradeStatus))
+        try cluster.crash([0], versions: [Scenario.every], awayFor: .seconds(60))
+        let start = cluster.simulator.now
+        try cluster.perform(admin, .raw(target: 0, .upgradeStatus))
+        #expect(cluster.simulator.now - start < .seconds(3))
+    }
+
     @Test func `a stop of both servers at once does not wait for the one that is gone`() throws {
         let cluster = try Scenario(seed: 7, clientCount: 1)
         try cluster.create(0, "f")

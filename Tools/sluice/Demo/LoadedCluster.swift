@@ -167,10 +167,15 @@ final class LoadedCluster {
     // MARK: Orders
 
     /// Sends one request to a target, as an administrator.
-    func send(_ body: RequestBody, to place: Int) async throws -> ReplyBody {
+    func send(
+        _ body: RequestBody, to place: Int, within limit: Duration? = nil
+    ) async throws -> ReplyBody {
         guard let running else { throw Failure("the cluster was not started") }
-        return try await running.admin.send(body, to: place)
+        return try await running.admin.send(body, to: place, within: limit)
     }
+
+    /// Where the administrator's own client stands with every target.
+    var administratorStanding: String { running?.admin.standing ?? "" }
 
     /// Gives a target an order, as an administrator; throws the target's own sentence where it is
     /// refused.

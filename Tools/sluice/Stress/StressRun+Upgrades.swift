@@ -78,14 +78,14 @@ extension StressRun {
             if seats[place].server.poll() != nil {
                 try await start(place, oneOf: [seats[place].build])
             }
-            if case .upgradeStatus(let status)? = try? await loaded.send(.upgradeStatus, to: place),
-                status.phase == .serving
-            {
-                return true
-            }
+            // Briefly: a server that is killed meanwhile is started by nobody else.
+            let answer = try? await loaded.send(.upgradeStatus, to: place, within: .seconds(1))
+            if case .upgradeStatus(let status)? = answer, status.phase == .serving { return true }
             try await idle(milliseconds: 20)
         }
-        throw Failure("\(name(place)) did not come to serve in 150 s")
+        throw Failure(
+            "\(name(place)) did not come to serve in 150 s; the administrator's client:\n"
+                + loaded.administratorStanding)
     }
 
     /// Waits until one of the two builds serves and the other has gone; starts what has to be started.
@@ -150,8 +150,8 @@ extension StressRun {
     private func isBackToServing(_ place: Int) async throws -> Bool {
         // Refused where it is too late for it, or where nothing is left to call off.
         try? await loaded.give(UpgradeStart(.abort), to: place)
-        guard case .upgradeStatus(let status)? = try? await loaded.send(.upgradeStatus, to: place)
-        else { return false }
+        let answer = try? await loaded.send(.upgradeStatus, to: place, within: .seconds(1))
+        guard case .upgradeStatus(let status)? = answer else { return false }
         return status.phase == .serving
     }
 

@@ -30,6 +30,7 @@ final class ClusterClient: Sendable {
             nid: nid, incarnation: 0, acceptPort: description.acceptPort,
             privilegedPorts: description.privilegedPorts, seed: seed)
         lnet.otherNIDs = Array(nids.dropFirst())
+        lnet.reconnectQuickly()
         do {
             fleet = try ClientFleet(nodes: [(lnet, client)])
             try fleet.start()
@@ -46,7 +47,12 @@ final class ClusterClient: Sendable {
     }
 
     /// Sends one request to one target.
-    func send(_ body: RequestBody, to target: Int) async throws -> ReplyBody {
+    ///
+    /// - Parameter limit: how long it may take, where that is not the time of all requests.
+    func send(
+        _ body: RequestBody, to target: Int, within limit: Duration? = nil
+    ) async throws -> ReplyBody {
+        let timeout = limit ?? timeout
         let result = await withTimeout(timeout, .raw(target: target, body))
         switch result {
         case .success(.reply(let reply)): return reply
@@ -79,6 +85,9 @@ final class ClusterClient: Sendable {
             }
         }
     }
+
+    /// Where this client stands with every target, as `sluice client show` says it; nil after its end.
+    var standing: String? { fleet.report(count: 1)?.clients.first?.text }
 
     /// Asks a node whether it is there, through LNet; throws why not.
     @discardableResult
