@@ -342,7 +342,12 @@ extension SimulatedCluster {
                 RawSpan.over(bytes) { lnet.received(end.key, $0, now: time) }
             }
         }
-        settle(end.node)
+        if options.batchOneIn > 0, random.oneIn(options.batchOneIn) {
+            counters.batches += 1
+            settleSoon(end.node)
+        } else {
+            settle(end.node)
+        }
         if let message {
             onMessage?(.delivered, message)
             if case .run(let body)? = fate(message, at: .delivered) { body(self) }

@@ -15,8 +15,7 @@ extension SimulatedCluster {
             nid: nid, incarnation: now.nanoseconds + UInt64(nid.address),
             acceptPort:
                 Self.acceptPort, privilegedPorts: false, seed: random.next())
-        configuration.reconnectMin = .milliseconds(10)
-        configuration.reconnectMax = .milliseconds(500)
+        configuration.reconnectQuickly()
         configuration.peerCredits = 64
         return configuration
     }
@@ -250,6 +249,15 @@ extension SimulatedCluster {
             node.wakeAt = max(deadline, now + .microseconds(1))
             schedule(.wake(node: index, life: node.life), at: node.wakeAt)
         }
+    }
+
+    /// Lets a node come to what it has received with what happens there next.
+    func settleSoon(_ index: Int) {
+        let node = nodes[index]
+        let at = now + between(.microseconds(1), options.batchMax)
+        guard at < node.wakeAt else { return }
+        node.wakeAt = at
+        schedule(.wake(node: index, life: node.life), at: at)
     }
 
     /// Dies in the middle of a step: nothing that it wanted done is done. `onDeath` hears of it.

@@ -33,6 +33,10 @@ extension SimulatedCluster {
         /// Once in so many steps a server ends in the middle: what it changed on its own is lost
         /// with it, and nothing of what it was about to send leaves it.
         public var crashMidStepOneIn: UInt64 = 0
+        /// Once in so many arrivals the node does not come to it for up to `batchMax`: whatever else
+        /// happens there by then, a commit, a timer, more bytes, is taken in with it.
+        public var batchOneIn: UInt64 = 0
+        public var batchMax = TickInterval.milliseconds(3)
 
         /// What each node's link carries in a second, each way; 0 for no bound.
         public var bytesPerSecond: UInt64 = 0
@@ -89,6 +93,8 @@ extension SimulatedCluster {
         public var wakes: UInt64 = 0
         public var kills: UInt64 = 0
         public var midStepCrashes: UInt64 = 0
+        /// Arrivals that waited for more.
+        public var batches: UInt64 = 0
         public var pauses: UInt64 = 0
 
         public init() {}

@@ -42,8 +42,8 @@ import Testing
     /// because another course of events is worth as much as any.
     @Test(
         arguments: [
-            62, 72, 110, 259, 279, 285, 291, 520, 787, 969, 1487, 2530, 2798, 2915, 5828, 7138,
-            7904, 9390, 9639,
+            62, 72, 110, 259, 279, 285, 291, 520, 667, 787, 969, 1029, 1487, 2530, 2798, 2915, 5828,
+            7138, 7904, 9390, 9639,
         ] as [UInt64])
     func `a seed that failed once comes through`(seed: UInt64) {
         let outcome = run(seed) { $0.duration = .seconds(15) }
@@ -55,6 +55,16 @@ import Testing
         let outcome = run(seed) {
             $0.duration = .seconds(15)
             $0.hasEveryFault = true
+        }
+        if let violation = outcome.violation { Issue.record("SEED=\(seed) \(violation)") }
+    }
+
+    @Test(arguments: [27, 88, 98] as [UInt64])
+    func `a busy seed with an upgrade every second that failed once comes through`(seed: UInt64) {
+        let outcome = run(seed) {
+            $0.duration = .seconds(15)
+            $0.operationsPerSecond = 100
+            $0.fixedRates = [(.upgrade, 60), (.batch, 0.7)]
         }
         if let violation = outcome.violation { Issue.record("SEED=\(seed) \(violation)") }
     }

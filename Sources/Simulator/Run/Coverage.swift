@@ -136,6 +136,7 @@ extension Simulation {
             (.reorder, done.messagesDelayed), (.reset, done.resets), (.split, done.splits),
             (.refuse, done.connectsRefused), (.slowDisk, done.slowCommits),
             (.commitError, done.commitFailures), (.midStep, done.midStepCrashes),
+            (.batch, done.batches),
         ] { coverage.count(fault, count) }
         for node in loadOfNode.indices { collectSites(node) }
         coverage.count(.site, coverage.sites.reduce(0, +))

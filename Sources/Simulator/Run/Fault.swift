@@ -15,6 +15,7 @@ public enum Fault: String, CaseIterable, Sendable {
     case upgrade, group, abort, maintenance
     case oldPeer = "old-peer"
     case site
+    case batch
 
     /// What a rate means.
     public enum Unit: Sendable {
@@ -27,7 +28,7 @@ public enum Fault: String, CaseIterable, Sendable {
     public var unit: Unit {
         switch self {
         case .loss, .duplicate, .reorder, .reset, .split, .refuse, .midStep, .slowDisk,
-            .commitError, .cancel, .oldPeer, .drift, .site:
+            .commitError, .cancel, .oldPeer, .drift, .site, .batch:
             .share
         case .partition, .clog, .crash, .machine, .failover, .hang, .fullDisk, .damage,
             .clientDeath, .clientLeave, .upgrade, .group, .abort, .maintenance:
@@ -62,6 +63,7 @@ public enum Fault: String, CaseIterable, Sendable {
         case .maintenance: 1
         case .oldPeer: 0.3
         case .site: 0.01
+        case .batch: 0.1
         }
     }
 
@@ -95,6 +97,7 @@ public enum Fault: String, CaseIterable, Sendable {
         case .maintenance: "an announced stop and a start of the same build"
         case .oldPeer: "a client or server without the newest version or the upgrade feature"
         case .site: "a named fault site in production code fires"
+        case .batch: "what arrives is looked at with what comes next, as in a busy loop's turn"
         }
     }
 }

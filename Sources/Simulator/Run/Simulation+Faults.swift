@@ -95,7 +95,7 @@ extension Simulation {
         case .maintenance: announce(place, isMaintenance: true)
         case .abort: abort(place)
         case .loss, .duplicate, .reorder, .reset, .split, .refuse, .midStep, .drift, .slowDisk,
-            .commitError, .cancel, .oldPeer, .site:
+            .commitError, .cancel, .oldPeer, .site, .batch:
             return
         }
         coverage.count(fault)

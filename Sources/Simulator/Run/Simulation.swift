@@ -61,6 +61,7 @@ public final class Simulation {
         options.slowCommitOneIn = plan.oneIn(.slowDisk)
         options.commitFailureOneIn = plan.oneIn(.commitError)
         options.crashMidStepOneIn = plan.oneIn(.midStep)
+        options.batchOneIn = plan.oneIn(.batch)
         if random.oneIn(4) { options.latencyMax = .milliseconds(5) }
         cluster = SimulatedCluster(seed: configuration.seed, options: options)
         diskTroubleUntil = Array(repeating: .zero, count: configuration.serverCount)
