@@ -22,7 +22,6 @@ extension ServerNode {
             return finalize(now: now)
         }
         feed(.start(order, isRecovering: isRecovering), now: now)
-        drainUpgradeActions(now: now)
         // What is given up says nothing of its own, nor does what is given up already.
         if pendingOrder != nil { answerOrder(upgrade.lastEpoch, refusal: nil, now: now) }
     }

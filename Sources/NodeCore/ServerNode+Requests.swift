@@ -28,7 +28,6 @@ extension ServerNode {
             // told by it.
             if upgrade.phase == .committed {
                 feed(.commitNoticeDelivered(client: export, upgrade.epoch), now: now)
-                drainUpgradeActions(now: now)
             }
         case .callbackReply(let cookie, let export, let status, let body):
             callbackReply(cookie, export: export, status: status, body: body, now: now)
@@ -63,6 +62,12 @@ extension ServerNode {
         _ export: UInt32, token: RequestToken, request: ConnectRequest, mode: ConnectReply.Mode,
         isNew: Bool, now: Ticks
     ) {
+        guard !isNew || !isStopped else {
+            // Its predecessor was the last that was waited for. Nothing is known of it here, and the
+            // next instance would know nothing of what it did.
+            rpc.refuseConnect(token, .noDevice, lnet: &lnet, now: now)
+            return
+        }
         if !request.isObserver {
             feed(
                 .clientAdmitted(
@@ -70,7 +75,6 @@ extension ServerNode {
                     hasFeature: request.features.contains(.upgrade)
                         && configuration.features.contains(.upgrade),
                     isReconnect: upgrade.standing(of: export) != .vacant), now: now)
-            drainUpgradeActions(now: now)
         }
         guard var reply = rpc.connectReply(for: token) else { return }
         setAdmission(of: export, in: &reply, now: now)
@@ -101,7 +105,6 @@ extension ServerNode {
     /// The client is gone for good: its opens, locks and rows go with it.
     mutating func removeClient(_ export: UInt32, now: Ticks) {
         feed(.clientGone(client: export), now: now)
-        drainUpgradeActions(now: now)
         guard let store else { return }
         dropParked(of: export, now: now)
         space.remove(export)

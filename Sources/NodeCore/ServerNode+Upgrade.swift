@@ -26,15 +26,15 @@ extension ServerNode {
         takeGroup(now: now)
     }
 
+    /// Tells the upgrade machine something, and does what it asks for before anything else happens: a
+    /// request that comes between would be judged by the machine's new state and meet locks, a store
+    /// and a seal of the old one.
     mutating func feed(_ input: UpgradeTarget.Input, now: Ticks) {
         do {
             try upgrade.step(input, now: now, into: &upgradeActions)
         } catch {
             preconditionFailure("\(error)")
         }
-    }
-
-    mutating func drainUpgradeActions(now: Ticks) {
         while let action = upgradeActions.popFirst() { run(action, now: now) }
     }
 
@@ -236,7 +236,6 @@ extension ServerNode {
     mutating func receiveReceipt(_ request: ServerRequest, _ body: EnqueueRequest, now: Ticks) {
         if let receipt = body.receipt {
             feed(.receipt(client: request.export, receipt), now: now)
-            drainUpgradeActions(now: now)
         }
         let isGranted = upgrade.admissionState(of: request.export) == .granted
         let descriptor = LockDescriptor(

@@ -231,7 +231,7 @@ public struct ServerNode {
         }
     }
 
-    /// Events, lock actions and upgrade actions until nothing is left to do now.
+    /// Events and lock actions until nothing is left to do now.
     mutating func pump(now: Ticks) {
         var isBusy = true
         while isBusy {
@@ -245,10 +245,6 @@ public struct ServerNode {
                 handle(event, now: now)
             }
             while let action = locks.actions.popFirst() {
-                isBusy = true
-                run(action, now: now)
-            }
-            while let action = upgradeActions.popFirst() {
                 isBusy = true
                 run(action, now: now)
             }
