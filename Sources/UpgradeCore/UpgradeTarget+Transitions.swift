@@ -105,6 +105,12 @@ extension UpgradeTarget {
             setStanding(.synchronous, of: client)
         } else {
             setStanding(isExclusiveQueued ? .bornPrepared : .granted, of: client)
+            // Its gate opens with the answer: a receipt for an earlier instance, sent again to this
+            // one, tells nothing of an order that comes after.
+            if !mutation.is(.receiptOutlivesGrant) {
+                clients[Int(client)].grantEpoch = UpgradeEpoch(
+                    instance: instance, counter: counter)
+            }
             actions.append(.enqueueAdmission(client: client))
         }
         return .taken

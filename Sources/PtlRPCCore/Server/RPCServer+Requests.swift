@@ -291,6 +291,11 @@ extension RPCServer {
             sendSaved(slot, request, lnet: &lnet)
         case .empty:
             start(request, lnet: &lnet)
+        case .refused
+        where xid == request.xid && !request.isReplay && !request.flags.contains(.resent):
+            // Who sends it again says so. This one was under way twice, and its client may have used
+            // the tag for the next by now.
+            counters.duplicates += 1
         case .refused where xid <= request.xid, .finished where xid <= request.xid:
             start(request, lnet: &lnet)
         case .inProgress where xid < request.xid:
