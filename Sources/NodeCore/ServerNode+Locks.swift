@@ -76,7 +76,13 @@ extension ServerNode {
             case .badFlags: status = .protocolError
             case .contended: status = .contended
             case .deadlock: status = .deadlock
-            case .cookieReused, .notReserved, .conflictingReplay: status = .stale
+            case .cookieReused: status = .stale
+            case .notReserved:
+                status = .stale
+                noteFailedReplay(request, "no lock of this client was on record for \(resource)")
+            case .conflictingReplay:
+                status = .stale
+                noteFailedReplay(request, "another client has a lock on \(resource)")
             }
             refuseLock(request, status, now: now)
         }

@@ -331,9 +331,10 @@ struct ServeCommand: ParsableCommand {
     /// A server that a demo started ends with the demo, however that ends.
     private static func endWithInput() {
         Thread.detachNewThread {
+            var byte: UInt8 = 0
             while true {
-                let data = FileHandle.standardInput.availableData
-                if data.isEmpty { _exit(1) }
+                let count = read(STDIN_FILENO, &byte, 1)
+                if count == 0 || count < 0 && errno != EINTR { _exit(1) }
             }
         }
     }

@@ -316,7 +316,8 @@ final class LoadDriver: FleetDriver, @unchecked Sendable {
 
     private func note(_ text: String) {
         otherErrorCount += 1
-        if otherErrors.count < 8 { otherErrors.append(text) }
+        let ms = Int((Host.monotonicNow - sliceOrigin).inMilliseconds)
+        if otherErrors.count < 8 { otherErrors.append("\(text), \(ms) ms after the load began") }
     }
 
     private func publish() {
