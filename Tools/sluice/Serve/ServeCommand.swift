@@ -333,7 +333,7 @@ struct ServeCommand: ParsableCommand {
         Thread.detachNewThread {
             var byte: UInt8 = 0
             while true {
-                let count = read(STDIN_FILENO, &byte, 1)
+                let count = unsafe read(STDIN_FILENO, &byte, 1)
                 if count == 0 || count < 0 && errno != EINTR { _exit(1) }
             }
         }
