@@ -45,6 +45,20 @@ struct DemoAddresses {
     /// The `index`th client's; the administrator follows the load's clients, then the readers.
     func client(_ index: Int) -> NID { clients[index] }
 
+    /// A server's and a client's NID on RDMA; nil where TCP is to be used instead.
+    static func ends(_ wish: FabricWish) throws -> (server: NID, client: NID)? {
+        guard wish != .tcp else { return nil }
+        switch onRDMA(serverCount: 1, clientCount: 1) {
+        case .success(let found):
+            Output.note("fabric \(wish.rawValue): \(found.words)")
+            return (found.servers[0], found.clients[0])
+        case .failure(let why):
+            guard wish == .auto else { throw Failure("--fabric verbs: \(why); see sluice fabric") }
+            Output.note("fabric auto: tcp; not verbs: \(why)")
+            return nil
+        }
+    }
+
     private struct Found {
         var servers: [NID]
         var clients: [NID]

@@ -218,6 +218,7 @@ extension NetBenchSize {
     static func bytes(_ kind: NetBenchKind) -> (question: Int, answer: Int) {
         switch kind {
         case .put, .echo: (headers + put, headers + put)
+        case .bulk: (headers + get, headers)
         case .get, .fetch, .stream: (headers, headers + get)
         }
     }

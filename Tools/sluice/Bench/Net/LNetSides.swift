@@ -45,6 +45,10 @@ final class LNetAsker: LNetUser, @unchecked Sendable {
                 MemoryDescriptor(memory: .events(), options: [.put]), cookie: 1)
             sentAt = [now]
             put(&lnet, now)
+        } else if kind == .bulk {
+            payload = [UInt8](repeating: 0x5a, count: NetBenchSize.get)
+            sentAt = Array(repeating: now, count: NetBenchSize.depth)
+            for place in 0..<NetBenchSize.depth { putBulk(place, &lnet, now) }
         } else {
             let sink = [UInt8](repeating: 0, count: NetBenchSize.get)
             sentAt = Array(repeating: now, count: NetBenchSize.depth)
@@ -58,6 +62,14 @@ final class LNetAsker: LNetUser, @unchecked Sendable {
         sentAt[0] = now
         lnet.put(
             to: peer, portal: NetBenchSize.portal, matchBits: 0, payload: payload, now: now)
+    }
+
+    private func putBulk(_ place: Int, _ lnet: inout LNetCore, _ now: Ticks) {
+        guard let peer else { return }
+        sentAt[place] = now
+        lnet.put(
+            to: peer, portal: NetBenchSize.portal, matchBits: NetBenchSize.bulkBits,
+            payload: payload, ackCookie: UInt64(place), now: now)
     }
 
     private func get(_ place: Int, _ sink: consuming [UInt8], _ lnet: inout LNetCore, _ now: Ticks)
@@ -88,7 +100,16 @@ final class LNetAsker: LNetUser, @unchecked Sendable {
         case .sendFailed(_, let errno), .peerDown(_, let errno), .putFailed(_, _, let errno, _):
             failure = FabricError.text(forErrno: errno)
             isDone = true
-        case .get, .ack, .peerUp, .pinged, .discovered:
+        case .ack(let cookie, let length):
+            guard length == NetBenchSize.get else {
+                failure = "took \(length) bytes of \(NetBenchSize.get)"
+                isDone = true
+                return
+            }
+            let now = Host.monotonicNow
+            note(now - sentAt[Int(cookie)], now)
+            if !isDone { putBulk(Int(cookie), &lnet, Host.monotonicNow) }
+        case .get, .peerUp, .pinged, .discovered:
             break
         }
     }
@@ -127,12 +148,18 @@ final class LNetAnswerer: LNetUser, @unchecked Sendable {
         _ = lnet.attach(
             portal: NetBenchSize.portal, matchBits: NetBenchSize.getBits,
             MemoryDescriptor(memory: .buffer(source), options: [.get, .manageRemote]), cookie: 2)
+        let sink = [UInt8](repeating: 0, count: NetBenchSize.get)
+        _ = lnet.attach(
+            portal: NetBenchSize.portal, matchBits: NetBenchSize.bulkBits,
+            MemoryDescriptor(memory: .buffer(sink), options: [.put, .manageRemote]), cookie: 3)
     }
 
     func heard(_ event: LNetEvent, _ lnet: inout LNetCore, now: Ticks) {
         switch event {
         case .put(let put):
             note()
+            // A bulk PUT has its ACK.
+            guard put.matchBits == 0 else { return }
             lnet.put(
                 to: put.peer, portal: NetBenchSize.portal, matchBits: 0, payload: payload,
                 now: now)

@@ -10,10 +10,12 @@ struct NetBench {
     var acceptPort: UInt16
     var duration: TickInterval
     var directory: String
+    /// The two sides; on loopback where nothing else is said.
+    var server = Self.serverNID
+    var client = Self.clientNID
 
     /// One run: two processes, new ones each time, so that their luck with memory differs too.
     func run(_ kind: NetBenchKind, _ wait: NetBenchWait) async throws -> BenchResult.Run {
-        let server = Self.serverNID
         var arguments = [
             "bench", "net-peer", "--kind", kind.rawValue, "--wait", wait.rawValue, "--nid",
             server.description, "--accept-port", "\(acceptPort)",
@@ -30,7 +32,7 @@ struct NetBench {
         var figures = (side.usage + theirs).figures(operations: side.counted)
         switch kind {
         case .put, .echo: figures["perSecond"] = Double(side.counted) / seconds
-        case .get, .fetch, .stream:
+        case .get, .bulk, .fetch, .stream:
             let bytes = Double(side.counted * NetBenchSize.get)
             figures["mibPerSecond"] = bytes / Double(1 << 20) / seconds
         }
@@ -49,14 +51,14 @@ struct NetBench {
     private func ask(
         _ kind: NetBenchKind, _ wait: NetBenchWait, _ server: NID, _ port: UInt16
     ) async throws -> Side {
-        let (options, acceptPort, duration) = (options, acceptPort, duration)
+        let (options, acceptPort, duration, client) = (options, acceptPort, duration, client)
         return try await onThread {
             if kind.isLNet {
                 let asker = LNetAsker(kind, to: server, for: duration, keepsRaw: options.raw)
                 let station: LNetStation
                 do {
                     station = try LNetStation(
-                        NetBenchSize.configuration(Self.clientNID, acceptPort: acceptPort),
+                        NetBenchSize.configuration(client, acceptPort: acceptPort),
                         user: asker, spin: wait.spin, cpu: options.processors?.0,
                         limit: duration + .seconds(20))
                     guard try station.run() else {

@@ -5,14 +5,19 @@ import Primitives
 struct NetBenchCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "net",
-        abstract: "Measure LNet PUT and GET over TCP beside bare sockets, in the same rounds.",
+        abstract: "Measure LNet PUT and GET beside bare sockets or perftest, in the same rounds.",
         discussion: """
-            Two processes each time, one side in each. Series:
+            Two processes each time, one side in each. Over TCP:
               lnet-put-POLLING    a PUT of 64 B answered by one; half of there and back
               bare-echo           two sockets and epoll, the same 160 bytes there and back
               lnet-get            GETs of 1 MiB, 8 of them under way
               bare-fetch          two sockets and epoll, the same bytes asked for and sent, 8 under way
               bare-stream         one side writes as fast as it can, the other reads
+            Over RDMA, where two addresses are on RDMA devices (see `sluice fabric`):
+              lnet-put-POLLING    as above, an IMMEDIATE message there and one back
+              ib_send_lat-POLLING perftest's ib_send_lat -R -s 64 on the same devices
+              lnet-get, lnet-bulk GETs and PUTs of 1 MiB, 8 of them under way
+              ib_write_bw         perftest's ib_write_bw -R -s 1048576, 8 under way
 
             Polling asks again and again; sleeping waits in epoll. An operation begins when the one \
             before it has ended, so that nobody waits for his turn: no sample hides another (that is \
@@ -26,20 +31,88 @@ struct NetBenchCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("LNet's accept_port for both sides.", valueName: "port"))
     var acceptPort: UInt16 = 10988
 
+    @Option(
+        help: ArgumentHelp(
+            "Only series over RDMA whose names contain this.", valueName: "part"))
+    var only: String?
+
+    @OptionGroup var fabricOption: FabricOption
     @OptionGroup var options: BenchOptions
 
     func validate() throws {
         guard seconds >= 0.01, seconds <= 600 else {
             throw ValidationError("--seconds must be from 0.01 to 600")
         }
-        guard acceptPort >= 1 else { throw ValidationError("--accept-port must be above 0") }
+        guard acceptPort >= 2 else { throw ValidationError("--accept-port must be above 1") }
     }
 
     func run() async throws {
         let directory = try BenchDirectory("net")
-        let bench = NetBench(
+        var bench = NetBench(
             options: options, acceptPort: acceptPort,
             duration: TickInterval(nanoseconds: UInt64(seconds * 1e9)), directory: directory.path)
+        if let ends = try DemoAddresses.ends(fabricOption.fabric) {
+            (bench.server, bench.client) = ends
+            try await overVerbs(bench)
+        } else {
+            try await overTCP(bench)
+        }
+    }
+
+    private func overVerbs(_ bench: NetBench) async throws {
+        let peers = VerbsPeers(
+            server: bench.server, directory: bench.directory, processors: options.processors)
+        var plan: [PeerSeries] = []
+        for (name, kind, wait) in [
+            ("lnet-put-polling", NetBenchKind.put, NetBenchWait.polling),
+            ("lnet-put-sleeping", .put, .sleeping), ("lnet-get", .get, .polling),
+            ("lnet-bulk", .bulk, .polling),
+        ] {
+            plan.append(
+                PeerSeries(
+                    name: name, unit: .us,
+                    parameters: [
+                        "size": "\(kind == .put ? NetBenchSize.put : NetBenchSize.get)",
+                        "depth": "\(kind == .put ? 1 : NetBenchSize.depth)",
+                        "wait": wait.rawValue, "fabric": "verbs",
+                    ], measure: { try await bench.run(kind, wait) }))
+        }
+        // Each beside what it is compared with.
+        let theirs = peers.series()
+        plan = plan.flatMap { ours in [ours] + theirs.filter { $0.against == ours.name } }
+        if let only { plan.removeAll { !$0.name.contains(only) } }
+        var result = options.begin("net")
+        let runs = try await options.interleave(plan.count, "net") { index in
+            do {
+                return try await plan[index].measure()
+            } catch {
+                throw Failure("\(plan[index].name): \(error)")
+            }
+        }
+        for (index, item) in plan.enumerated() {
+            result.series.append(
+                BenchResult.Series(
+                    name: item.name, parameters: item.parameters, unit: item.unit,
+                    remark: item.remark, runs: runs[index]))
+        }
+        let names = Set(plan.map(\.name))
+        for item in plan {
+            guard let ours = item.against, names.contains(ours) else { continue }
+            result.compare(ours, to: item.name, item.statistic, bound: item.bound, item.sense)
+        }
+        if names.isSuperset(of: ["lnet-bulk", "ib_write_bw"]) {
+            result.compare("lnet-bulk", to: "ib_write_bw", "mibPerSecond", bound: 0.9, .atLeast)
+        }
+        result.facts = [
+            "Copies: a message of 64 B is copied into its work request and once out of the receive "
+                + "buffer into LNet's arena. A GET or PUT of 1 MiB is copied once into registered "
+                + "memory by its source and once out of it by its sink, which here use plain buffers."
+        ]
+        result.facts += peers.facts
+        try options.finish(result)
+    }
+
+    private func overTCP(_ bench: NetBench) async throws {
         let plan: [(name: String, kind: NetBenchKind, wait: NetBenchWait)] = [
             ("lnet-put-polling", .put, .polling), ("bare-echo-polling", .echo, .polling),
             ("lnet-put-sleeping", .put, .sleeping), ("bare-echo-sleeping", .echo, .sleeping),

@@ -9,6 +9,8 @@ enum NetBenchKind: String, CaseIterable, Sendable {
     case put
     /// LNet: GETs of 1 MiB, 8 of them under way.
     case get
+    /// LNet: PUTs of 1 MiB with an ACK, 8 of them under way.
+    case bulk
     /// Two sockets and epoll: as many bytes there and back as `put` has on the wire.
     case echo
     /// The same: requests and answers of as many bytes as those of `get`.
@@ -16,7 +18,7 @@ enum NetBenchKind: String, CaseIterable, Sendable {
     /// One socket writes as fast as it can, the other reads.
     case stream
 
-    var isLNet: Bool { self == .put || self == .get }
+    var isLNet: Bool { self == .put || self == .get || self == .bulk }
 }
 
 /// Sizes of what is on the wire; see `SockLNDConnection` and `LNetHeader`.
@@ -30,6 +32,7 @@ enum NetBenchSize {
     static let skipped = 64
     static let portal: UInt32 = 40
     static let getBits: UInt64 = 7
+    static let bulkBits: UInt64 = 8
 
     static func configuration(_ nid: NID, acceptPort: UInt16) -> LNetConfiguration {
         LNetConfiguration(
