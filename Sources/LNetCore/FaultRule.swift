@@ -70,7 +70,7 @@ public struct LNetFaultRule: Sendable {
     /// Hits of an interval rule so far: when the next is due.
     private var dueAt = Ticks.zero
 
-    private static func matches(_ pattern: NID, _ nid: NID) -> Bool {
+    static func matches(_ pattern: NID, _ nid: NID) -> Bool {
         pattern == .any || pattern == nid
             || (pattern.address == .max && pattern.network == nid.network)
     }

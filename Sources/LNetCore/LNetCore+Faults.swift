@@ -1,5 +1,5 @@
-import Primitives
-import WireFormat
+public import Primitives
+public import WireFormat
 
 /// Faults that an operator asked for.
 extension LNetCore {
@@ -26,6 +26,28 @@ extension LNetCore {
     }
 
     public var faultRules: [LNetFaultRule] { faults }
+
+    /// Breaks the open connections to peers whose NIDs match, as a fault of the network would:
+    /// sockets and queue pairs. What was under way on them is lost, and sent again by whoever wants
+    /// an answer; the next message connects anew.
+    ///
+    /// - Parameter destination: `NID.any` for all; an address of 255.255.255.255 for all of a
+    ///   network.
+    /// - Returns: how many connections that were.
+    public mutating func breakConnections(to destination: NID = .any, now: Ticks) -> Int {
+        advance(now)
+        var count = 0
+        for handle in peers.handles {
+            guard let peer = peers[handle], !peer.open.isEmpty,
+                LNetFaultRule.matches(destination, peer.process.nid)
+            else { continue }
+            for raw in [peer.open.control, peer.open.bulkIn, peer.open.bulkOut] where raw != 0 {
+                count += 1
+            }
+            loseConnections(handle, LNetErrno.connectionReset, except: nil)
+        }
+        return count
+    }
 
     enum Fate {
         case pass

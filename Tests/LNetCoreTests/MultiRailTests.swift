@@ -219,6 +219,29 @@ private func failures(_ net: Network, _ node: Int) -> Int {
         #expect(net.nodes[0].pendingCount == 0)
     }
 
+    @Test func `connections that are broken on purpose are made again by the next message`() {
+        var net = Network(seed: 9)
+        for _ in 0..<3 { net.add() }
+        for node in 0..<3 { net.listen(node) }
+        net.send(0, 1, pattern(1000), ack: 1)
+        net.send(0, 2, pattern(10), ack: 2)
+        net.settle()
+        #expect(net.nodes[0].connectionCount == 4)
+        let none = net.nodes[0].breakConnections(to: Network.nid(9), now: net.now)
+        #expect(none == 0 && net.nodes[0].connectionCount == 4)
+        let some = net.nodes[0].breakConnections(to: Network.nid(1), now: net.now)
+        #expect(some == 3 && net.nodes[0].connectionCount == 1)
+        let rest = net.nodes[0].breakConnections(now: net.now)
+        #expect(rest == 1 && net.nodes[0].connectionCount == 0)
+        #expect(net.nodes[0].counters.connectionsLost == 4)
+        net.run(.seconds(1))
+        net.send(0, 1, pattern(1000), ack: 3)
+        net.send(0, 2, pattern(10), ack: 4)
+        net.run(.seconds(1))
+        #expect(net.acks(0).sorted() == [1, 2, 3, 4])
+        #expect(net.failures(0).isEmpty)
+    }
+
     @Test func `a fault rule drops what matches and delays what matches`() {
         var net = network([1, 1])
         open(&net, 1)

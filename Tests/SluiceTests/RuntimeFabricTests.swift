@@ -83,6 +83,31 @@ private final class FabricCluster: @unchecked Sendable {
 
     func breakConnections() { for server in servers { server.breakConnections() } }
 
+    /// What a user types at a server's control socket, and what it prints.
+    func ask(_ server: Int, _ request: ControlRequest) throws -> String {
+        let path = "\(directory)/control\(server)"
+        var router = ControlRouter()
+        router.addNetwork(servers[server].network)
+        let desk = try ControlServer(path: path, router)
+        defer { desk.stop() }
+        return try ControlClient(path: path).ask(request, timeout: .seconds(30))
+    }
+
+    /// Messages that the servers have sent on networks of this kind.
+    func sent(over type: NetworkType) throws -> UInt64 {
+        try servers.reduce(0) { sum, server in
+            let reports = try server.network.with { lnet, _ in lnet.interfaceReports }
+            return reports.reduce(sum) { $1.nid.type == type ? $0 + $1.traffic.sent.total : $0 }
+        }
+    }
+
+    /// Connections that were lost after they stood.
+    func lost() throws -> UInt64 {
+        try servers.reduce(0) { sum, server in
+            try sum + server.network.with { lnet, _ in lnet.counters.connectionsLost }
+        }
+    }
+
     func stop() throws {
         for server in servers { server.abandon() }
         for server in servers { try server.join() }
@@ -91,8 +116,111 @@ private final class FabricCluster: @unchecked Sendable {
     var lines: [String] { log.withLock { $0 } }
 }
 
+/// Workers that go on until they are told to stop; afterwards everything that was acknowledged must
+/// be there, once.
+private final class FabricLoad: Sendable {
+    private let files: FileSystem
+    private let workerCount: Int
+    private let isOver = Atomic<Bool>(false)
+    private let roundsDone = Atomic<Int>(0)
+    private let rounds: Lock<[Int]>
+    private let wrongs = Lock<[String]>([])
+    private let tasks = Lock<[Task<Void, Never>]>([])
+    private static let blockBytes = 12_000
+
+    init(_ files: FileSystem, workerCount: Int) {
+        self.files = files
+        self.workerCount = workerCount
+        rounds = Lock(Array(repeating: 0, count: workerCount))
+    }
+
+    func start() {
+        for worker in 0..<workerCount {
+            let task = Task { [self] in
+                do {
+                    try await work(worker)
+                } catch {
+                    wrongs.withLock { $0.append("worker \(worker): \(error)") }
+                }
+            }
+            tasks.withLock { $0.append(task) }
+        }
+    }
+
+    var done: Int { roundsDone.load(ordering: .acquiring) }
+
+    /// A directory, a name, a block of the worker's file, and what was written before.
+    private func work(_ worker: Int) async throws {
+        try await files.mkdir("/w\(worker)")
+        let file = try await files.open(
+            "/w\(worker)/file", [.read, .write, .create], stripeCount: 1)
+        var round = 0
+        while !isOver.load(ordering: .acquiring) {
+            try await file.write(block(worker, round), at: UInt64(round * Self.blockBytes))
+            try await file.flush()
+            try await files.mkdir("/w\(worker)/new")
+            try await files.rename("/w\(worker)/new", to: "/w\(worker)/d\(round)")
+            let earlier = round / 2
+            let bytes = try await file.read(
+                at: UInt64(earlier * Self.blockBytes), count: Self.blockBytes)
+            if bytes != block(worker, earlier) {
+                wrongs.withLock { $0.append("worker \(worker): block \(earlier) is wrong") }
+            }
+            round += 1
+            rounds.withLock { $0[worker] = round }
+            roundsDone.wrappingAdd(1, ordering: .releasing)
+        }
+        try await file.close()
+    }
+
+    private func block(_ worker: Int, _ round: Int) -> [UInt8] {
+        pattern(Self.blockBytes, UInt64(worker * 100_000 + round))
+    }
+
+    /// Waits until so many more rounds are done. False where that takes too long.
+    func advance(_ count: Int, seconds: Double = 60) async -> Bool {
+        let goal = done + count
+        return await Self.wait(seconds) { self.done >= goal }
+    }
+
+    static func wait(_ seconds: Double, _ isDone: () throws -> Bool) async rethrows -> Bool {
+        let limit = ContinuousClock.now + .seconds(seconds)
+        while try !isDone() {
+            guard ContinuousClock.now < limit else { return false }
+            try? await Task.sleep(for: .milliseconds(20))
+        }
+        return true
+    }
+
+    /// Ends the workers and reads everything back. What is wrong, in words; empty for nothing.
+    func verdict() async throws -> [String] {
+        isOver.store(true, ordering: .releasing)
+        for task in tasks.withLock({ $0 }) { await task.value }
+        var wrongs = wrongs.withLock { $0 }
+        for worker in 0..<workerCount {
+            let count = rounds.withLock { $0[worker] }
+            let names = Set(try await files.list("/w\(worker)").map(\.name.text))
+            let expected = Set(["file"] + (0..<count).map { "d\($0)" })
+            if names != expected {
+                let odd = names.symmetricDifference(expected).sorted()
+                wrongs.append("worker \(worker): \(odd) lost or too many")
+            }
+            let file = try await files.open("/w\(worker)/file", [.read], stripeCount: 1)
+            for round in 0..<count {
+                let bytes = try await file.read(
+                    at: UInt64(round * Self.blockBytes), count: Self.blockBytes)
+                if bytes != block(worker, round) {
+                    wrongs.append("worker \(worker): block \(round) is wrong at the end")
+                }
+            }
+            try await file.close()
+        }
+        return wrongs
+    }
+}
+
 @Suite(
-    .serialized, .timeLimit(.minutes(5)),
+    .serialized, .timeLimit(.minutes(2)),
     .enabled(
         if: RDMAFabric.isPromised || Ends.areThere,
         "no RDMA device has 10.77.1.1 and 10.77.2.1: run in Tools/rxe-fabric")
@@ -112,6 +240,29 @@ struct RuntimeFabricTests {
         let bytes = try await file.read(at: 0, count: 1_200_000)
         #expect(bytes == (0..<4).flatMap { pattern(300_000, UInt64($0)) })
         #expect(try await files.list("/d").count == 5)
+        #expect(!cluster.lines.contains { $0.contains("evicted") })
+        await files.unmount()
+        try cluster.stop()
+    }
+
+    @Test func `net fault break kills queue pairs under load: a reconnect, and no update`()
+        async throws
+    {
+        let cluster = try FabricCluster(withTCP: false)
+        let files = try await cluster.mount(withTCP: false)
+        let load = FabricLoad(files, workerCount: 3)
+        load.start()
+        for round in 0..<3 {
+            try #require(await load.advance(5), "round \(round)")
+            for server in 0..<2 {
+                let text = try cluster.ask(server, ControlRequest("fault", "break", ["dest": "*"]))
+                #expect(text.hasPrefix("broken: "), "\(text)")
+            }
+        }
+        try #require(await load.advance(5))
+        let wrongs = try await load.verdict()
+        #expect(wrongs == [])
+        #expect(try cluster.lost() >= 6)
         #expect(!cluster.lines.contains { $0.contains("evicted") })
         await files.unmount()
         try cluster.stop()
@@ -143,12 +294,21 @@ struct RuntimeFabricTests {
         try cluster.stop()
     }
 
-    private func link(_ state: String) throws {
+    private func run(_ line: String) throws {
         let process = Process()
         process.executableURL = URL(filePath: "/usr/bin/env")
-        process.arguments = ["ip", "link", "set", "veth1", state]
+        process.arguments = line.split(separator: " ").map(String.init)
         try process.run()
         process.waitUntilExit()
-        #expect(process.terminationStatus == 0)
+        #expect(process.terminationStatus == 0, "\(line)")
+    }
+
+    private func link(_ state: String) throws {
+        try run("ip link set veth1 \(state)")
+        guard state == "up" else { return }
+        // Its routes went with it (Tools/rxe/ends.bash).
+        for near in ["10.77.0.1/32", "10.77.1.0/24"] {
+            try run("ip route replace \(near) dev veth1 src 10.77.0.2 table 7701")
+        }
     }
 }

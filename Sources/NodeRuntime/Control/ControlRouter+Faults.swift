@@ -2,9 +2,23 @@ import LNetCore
 import Primitives
 import WireFormat
 
-/// `fault drop` and `fault delay`.
+/// `fault drop`, `fault delay` and `fault break`.
 extension ControlRouter {
     mutating func addFaultVerbs(_ network: NetworkAccess) {
+        on("fault", "break") { request in
+            let text = request.arguments["dest"] ?? "*"
+            let destination = try Self.pattern(text)
+            let count = try network.with { lnet, now in
+                lnet.breakConnections(to: destination, now: now)
+            }
+            guard count > 0 else {
+                throw ControlError(
+                    text == "*"
+                        ? "this node has no open connection"
+                        : "this node has no open connection to \(text)", errno: 107)
+            }
+            return "broken: \(count)\n"
+        }
         for kind in ["drop", "delay"] {
             let noun = "fault-\(kind)"
             on(noun, "add") { request in

@@ -76,6 +76,24 @@ import Yams
         #expect(net[0]["lnd faults"] as? [String: Int] == ["bad_magic": 1])
     }
 
+    @Test func `connections are broken by an operator, and made again`() throws {
+        let stage = try Stage()
+        let none = try stage.net("fault break")
+        #expect(none.status != 0 && none.errors.contains("no open connection"), "\(none.errors)")
+        let other = try BackgroundProcess(
+            ["net", "node", "--nid", "127.21.250.8", "--accept-port", "11763"],
+            directory: stage.directory, label: "other")
+        defer { other.kill(SIGKILL) }
+        try #require(other.waitForLine("ready nid="), "\(other.errors)")
+        for _ in 0..<2 {
+            #expect(try stage.net("ping 127.21.250.8@tcp").status == 0)
+            let stranger = try stage.net("fault break --dest 127.21.250.7@tcp")
+            #expect(stranger.status != 0 && stranger.errors.contains("to 127.21.250.7@tcp"))
+            let run = try stage.net("fault break --dest *@tcp")
+            #expect(run.output.hasPrefix("broken: "), "\(run.output) \(run.errors)")
+        }
+    }
+
     @Test func `the socket is its owner's alone, one node has it, and a dead one's is taken over`()
         throws
     {

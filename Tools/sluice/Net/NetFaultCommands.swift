@@ -6,7 +6,9 @@ import WireFormat
 struct NetFaultCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "fault", abstract: "Faults on purpose in a running node.",
-        subcommands: [NetFaultDropCommand.self, NetFaultDelayCommand.self])
+        subcommands: [
+            NetFaultDropCommand.self, NetFaultDelayCommand.self, NetFaultBreakCommand.self,
+        ])
 }
 
 struct NetFaultDropCommand: AsyncParsableCommand {
@@ -26,6 +28,25 @@ struct NetFaultDelayCommand: AsyncParsableCommand {
             NetFaultDelayAddCommand.self, FaultVerb<DelayDelete>.self,
             FaultVerb<DelayReset>.self, FaultVerb<DelayShow>.self,
         ])
+}
+
+struct NetFaultBreakCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "break",
+        abstract: "Break open connections: sockets, and queue pairs over RDMA.",
+        discussion: """
+            What is under way on them is lost, as when the network fails; the next message connects \
+            anew. Prints how many connections that were.
+            """)
+
+    @Option(help: ArgumentHelp("Only those to this peer: a NID, *@NET or *.", valueName: "nid"))
+    var dest = "*"
+
+    @OptionGroup var node: RunningNode
+
+    func run() async throws {
+        try node.show(ControlRequest("fault", "break", ["dest": dest]))
+    }
 }
 
 /// Which messages a rule is about.
