@@ -13,6 +13,8 @@ import WireFormat
 private struct Stranger: ~Copyable, EventHandler {
     private struct Ears: VerbsTransportHandler {
         var connection: VerbsRef?
+        /// What the node said when it accepted.
+        var acceptance: [UInt8] = []
         var rejection: [UInt8]?
         var isClosed = false
 
@@ -22,7 +24,10 @@ private struct Stranger: ~Copyable, EventHandler {
         mutating func established(
             _ connection: VerbsRef, word: UInt64, privateData: RawSpan, remoteKey: UInt32,
             on transport: inout VerbsTransport
-        ) { self.connection = connection }
+        ) {
+            self.connection = connection
+            acceptance = privateData.copy(0..<privateData.byteCount)
+        }
         mutating func refused(
             _ connection: VerbsRef, word: UInt64, reason: Int32, privateData: RawSpan,
             on transport: inout VerbsTransport
@@ -52,9 +57,11 @@ private struct Stranger: ~Copyable, EventHandler {
     private var ears = Ears()
     private var until = Ticks.distantFuture
 
-    init() throws {
+    init(receiveBuffers: Int? = nil) throws {
         let loop = try EventLoop()
-        let transport = try VerbsTransport(on: loop)
+        var options = VerbsTransport.Options()
+        if let receiveBuffers { options.receiveBuffers = receiveBuffers }
+        let transport = try VerbsTransport(on: loop, options: options)
         self.loop = loop
         self.transport = transport
     }
@@ -62,6 +69,7 @@ private struct Stranger: ~Copyable, EventHandler {
     var isConnected: Bool { ears.connection != nil }
     var isOver: Bool { ears.isClosed || ears.rejection != nil }
     var rejection: [UInt8]? { ears.rejection }
+    var acceptance: [UInt8] { ears.acceptance }
 
     mutating func connect(_ from: NID, _ to: NID, port: UInt16, _ privateData: [UInt8]) {
         _ = transport.connect(
@@ -190,5 +198,74 @@ struct `A hostile peer over verbs` {
         try join(bed, &stranger) { $0.isOver }
         #expect(bed.with(1) { lnet, _ in lnet.counters[fault] } == 1)
         try bed.expectNoStrays()
+    }
+
+    /// What `sluice net show -v` prints of a node.
+    private func shown(_ bed: LoopBed, _ node: Int) throws -> String {
+        let (reports, configuration, counters) = bed.with(node) { lnet, _ in
+            (lnet.interfaceReports, lnet.configuration, lnet.counters)
+        }
+        let nets = ControlRouter.nets(reports, configuration, counters, verbose: true)
+        return try NetworkDocument(net: nets).text()
+    }
+
+    @Test func `a key that does not match ends the connection, and net show says so`() throws {
+        let ends = try #require(Beds.rxe)
+        let (bed, port) = try bed(ends)
+        bed.with(1) { lnet, _ in
+            _ = lnet.attach(
+                portal: 7, matchBits: 1,
+                MemoryDescriptor(
+                    memory: .buffer([UInt8](repeating: 9, count: 100_000)),
+                    options: [.get, .manageRemote]), cookie: 1)
+        }
+        var conversation = request(ends)
+        var stranger = try Stranger()
+        stranger.connect(ends[0], ends[1], port: port, conversation.request())
+        try join(bed, &stranger) { $0.isConnected }
+        let acceptance = stranger.acceptance
+        let fault = RawSpan.over(acceptance) { conversation.acknowledged($0) }
+        #expect(fault == nil)
+        // It asks for bytes, to be written where the node was never allowed to write.
+        conversation.askGet(
+            LNetHeader(
+                destination: ProcessID(nid: ends[1]), source: ProcessID(nid: ends[0]),
+                payloadLength: 0,
+                body: .get(
+                    returnTo: .none, matchBits: 1, portal: 7, offset: 0, sinkLength: 100_000)),
+            address: 0x1000, key: 0x5555, byteCount: 100_000, user: 1)
+        var question: [UInt8] = []
+        _ = conversation.offer { _, frame in
+            question = frame.copy(0..<frame.byteCount)
+            return true
+        }
+        stranger.say(question)
+        try join(bed, &stranger) { $0.isOver }
+        _ = bed.run { bed.with(1) { lnet, _ in lnet.counters[.remoteAccess] } > 0 }
+        let text = try shown(bed, 1)
+        #expect(text.contains("lnd faults:\n") && text.contains("remote_access: 1\n"), "\(text)")
+        try bed.expectNoStrays()
+    }
+
+    @Test func `a peer that posts no receives loses its connection, and net show says so`() throws {
+        let ends = try #require(Beds.rxe)
+        let (bed, port) = try bed(ends)
+        let conversation = request(ends)
+        var stranger = try Stranger(receiveBuffers: 1)
+        stranger.connect(ends[0], ends[1], port: port, conversation.request())
+        try join(bed, &stranger) { $0.isConnected }
+        // From here on it sleeps: its one buffer takes the first message, and none the second.
+        bed.with(1) { lnet, now in
+            let peer = lnet.peer(for: ends[0])
+            for _ in 0..<3 {
+                lnet.put(to: peer, portal: 7, matchBits: 1, payload: [1, 2, 3], now: now)
+            }
+        }
+        let isOver = bed.run { bed.with(1) { lnet, _ in lnet.counters[.receiverNotReady] } > 0 }
+        #expect(isOver)
+        let text = try shown(bed, 1)
+        #expect(text.contains("receiver_not_ready: 1\n"), "\(text)")
+        withExtendedLifetime(conversation) {}
+        _ = consume stranger
     }
 }

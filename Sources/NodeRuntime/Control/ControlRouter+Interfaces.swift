@@ -90,6 +90,14 @@ extension ControlRouter {
         let (reports, configuration, counters) = try network.with { lnet, _ in
             (lnet.interfaceReports, lnet.configuration, lnet.counters)
         }
+        return nets(reports, configuration, counters, verbose: verbose)
+    }
+
+    /// `net:` of a node with these interfaces, settings and counters.
+    static func nets(
+        _ reports: [LNetInterfaceReport], _ configuration: LNetConfiguration,
+        _ counters: LNetCounters, verbose: Bool
+    ) -> [NetReport] {
         var nets: [NetReport] = [
             NetReport(type: "lo", interfaces: [InterfaceReport(nid: "0@lo", status: "up")])
         ]
