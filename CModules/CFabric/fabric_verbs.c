@@ -7,9 +7,11 @@
 
 #include <fcntl.h>
 #include <infiniband/verbs.h>
+#include <pthread.h>
 #include <rdma/rdma_cma.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 _Static_assert(FABRIC_WC_SUCCESS == IBV_WC_SUCCESS, "IBV_WC_SUCCESS");
 _Static_assert(FABRIC_WC_LOCAL_LENGTH == IBV_WC_LOC_LEN_ERR, "IBV_WC_LOC_LEN_ERR");
@@ -122,6 +124,82 @@ int fabric_device_next_event(fabric_device *device, struct fabric_device_event *
     }
     ibv_ack_async_event(&taken);
     return 1;
+}
+
+// librdmacm keeps a device's context open for the whole process, and closes that of a device which
+// went away only when it meets a new one. Until then the kernel waits in the device's removal, for
+// ever where the driver cannot take objects from their owners (soft-RoCE). So the descriptors behind
+// the context are let go of here, as soon as nobody has objects on them; the library later closes
+// what stands in their places.
+
+struct user_count {
+    struct ibv_context *context;
+    int users;
+    int is_gone;
+};
+static pthread_mutex_t users_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct user_count user_counts[64];
+
+static void let_go(struct user_count *entry) {
+    int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (nothing >= 0) {
+        dup3(nothing, entry->context->cmd_fd, O_CLOEXEC);
+        dup3(nothing, entry->context->async_fd, O_CLOEXEC);
+        close(nothing);
+    }
+    *entry = (struct user_count){0};
+}
+
+/// The entry of a context, or one that is free; NULL where none is.
+static struct user_count *find_users(struct ibv_context *context) {
+    struct user_count *vacant = NULL;
+    for (size_t index = 0; index < sizeof user_counts / sizeof *user_counts; index++) {
+        if (user_counts[index].context == context) {
+            return &user_counts[index];
+        }
+        if (!vacant && !user_counts[index].context) {
+            vacant = &user_counts[index];
+        }
+    }
+    return vacant;
+}
+
+int fabric_device_begin_use(fabric_device *device) {
+    pthread_mutex_lock(&users_mutex);
+    struct user_count *entry = find_users(context_of(device));
+    if (entry) {
+        entry->context = context_of(device);
+        entry->users += 1;
+    }
+    pthread_mutex_unlock(&users_mutex);
+    return entry ? 0 : -ENOSPC;
+}
+
+void fabric_device_end_use(fabric_device *device) {
+    pthread_mutex_lock(&users_mutex);
+    struct user_count *entry = find_users(context_of(device));
+    if (entry && entry->users > 0) {
+        entry->users -= 1;
+        if (entry->users == 0 && entry->is_gone) {
+            let_go(entry);
+        } else if (entry->users == 0) {
+            *entry = (struct user_count){0};
+        }
+    }
+    pthread_mutex_unlock(&users_mutex);
+}
+
+void fabric_device_gone(fabric_device *device) {
+    pthread_mutex_lock(&users_mutex);
+    struct user_count *entry = find_users(context_of(device));
+    if (entry) {
+        entry->context = context_of(device);
+        entry->is_gone = 1;
+        if (entry->users == 0) {
+            let_go(entry);
+        }
+    }
+    pthread_mutex_unlock(&users_mutex);
 }
 
 int fabric_domain_create(fabric_device *device, fabric_domain **domain) {
@@ -335,6 +413,9 @@ ABSENT(fabric_device_name, fabric_device *d, char *n, size_t c)
 ABSENT(fabric_device_limits, fabric_device *d, struct fabric_device_limits *l)
 ABSENT(fabric_device_descriptor, fabric_device *d)
 ABSENT(fabric_device_next_event, fabric_device *d, struct fabric_device_event *e)
+ABSENT(fabric_device_begin_use, fabric_device *d)
+void fabric_device_end_use(fabric_device *d) {}
+void fabric_device_gone(fabric_device *d) {}
 ABSENT(fabric_domain_create, fabric_device *d, fabric_domain **o)
 ABSENT(fabric_domain_destroy, fabric_domain *d)
 ABSENT(fabric_region_register, fabric_domain *d, void *a, size_t n, int w, fabric_region **r,

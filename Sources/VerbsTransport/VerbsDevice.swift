@@ -56,6 +56,7 @@ final class VerbsDevice {
         sendEntriesMax = min(options.sendEntries, limits.pair_work_max)
         freeSends = (0..<Int32(sendCount)).reversed()
 
+        try FabricError.check(unsafe fabric_device_begin_use(context), "ibv_open_device")
         var domain: OpaquePointer?
         try FabricError.check(unsafe fabric_domain_create(context, &domain), "ibv_alloc_pd")
         unsafe domainHandle = domain!
@@ -114,6 +115,7 @@ final class VerbsDevice {
         _ = unsafe fabric_region_deregister(messageRegion)
         _ = unsafe fabric_region_deregister(bulkRegion)
         _ = unsafe fabric_domain_destroy(domainHandle)
+        unsafe fabric_device_end_use(context)
         unsafe memory.deallocate()
     }
 

@@ -68,7 +68,10 @@ extension VerbsTransport {
             end(handle, VerbsFailure(errno: 0), &handler)
         case FABRIC_CM_DEVICE_REMOVAL:
             counters.deviceEvents += 1
-            if pair.device >= 0 {
+            // Every identifier on it is told; the first takes all of ours along. SAFETY: while one
+            // of them lives, so does the context.
+            if pair.device >= 0, let device = devices[pair.device] {
+                unsafe fabric_device_gone(device.context)
                 removeDevice(pair.device, &handler)
             } else if pair.role == .listening {
                 removeDevice(ofListener: handle, &handler)
@@ -173,13 +176,15 @@ extension VerbsTransport {
     private mutating func removeDevice<Handler: VerbsTransportHandler & ~Copyable>(
         ofListener listener: SlotHandle, _ handler: inout Handler
     ) {
-        if let identifier = unsafe pairs[listener]?.identifier,
-            let place = (try? unsafe findDevice(identifier))?.1
-        {
-            removeDevice(place, &handler)
+        guard let identifier = unsafe pairs[listener]?.identifier,
+            let (context, place) = try? unsafe findDevice(identifier)
+        else {
+            lose(listener)
             return
         }
-        lose(listener)
+        // SAFETY: as above.
+        unsafe fabric_device_gone(context)
+        if let place { removeDevice(place, &handler) } else { lose(listener) }
     }
 
     private mutating func lose(_ listener: SlotHandle) {
@@ -196,7 +201,7 @@ extension VerbsTransport {
     }
 
     /// A device goes away: its queue pairs, then what they share, then the identifiers, with the
-    /// last of which the library closes the device. Owners are told afterwards.
+    /// last of which the library lets go of the device. Owners are told afterwards.
     private mutating func removeDevice<Handler: VerbsTransportHandler & ~Copyable>(
         _ place: Int, _ handler: inout Handler
     ) {

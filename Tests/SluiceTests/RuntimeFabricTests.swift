@@ -268,6 +268,36 @@ struct RuntimeFabricTests {
         try cluster.stop()
     }
 
+    @Test(.enabled(if: getuid() == 0, "deleting an RDMA device needs root"))
+    func `an RDMA device is deleted under load: TCP carries on, and RDMA takes over again`()
+        async throws
+    {
+        let cluster = try FabricCluster(withTCP: true)
+        let files = try await cluster.mount(withTCP: true)
+        let load = FabricLoad(files, workerCount: 3)
+        load.start()
+        try #require(await load.advance(10))
+        #expect(try cluster.sent(over: .o2ib) > 0)
+        try run("rdma link delete rxe1")
+        // Its own work gone, the device must be put back for the tests behind this one.
+        defer { try? ensureDevice() }
+        let before = try cluster.sent(over: .tcp)
+        try #require(await load.advance(30), "nothing goes on without the device")
+        #expect(try cluster.sent(over: .tcp) > before)
+        let without = try cluster.sent(over: .o2ib)
+        try ensureDevice()
+        // Both ends ping what failed until it answers; then messages take it by turns again.
+        let isBack = try await FabricLoad.wait(90) { try cluster.sent(over: .o2ib) > without + 50 }
+        let shown = try cluster.ask(0, Self.show)
+        #expect(isBack, "RDMA is not used again: \(shown)")
+        try #require(await load.advance(10))
+        let wrongs = try await load.verdict()
+        #expect(wrongs == [])
+        #expect(!cluster.lines.contains { $0.contains("evicted") }, "\(cluster.lines)")
+        await files.unmount()
+        try cluster.stop()
+    }
+
     @Test(.enabled(if: getuid() == 0, "taking an interface down needs root"))
     func `without the RDMA device the clients go on over TCP, and nobody is evicted`()
         async throws
@@ -292,6 +322,13 @@ struct RuntimeFabricTests {
         #expect(!cluster.lines.contains { $0.contains("evicted") })
         await files.unmount()
         try cluster.stop()
+    }
+
+    private static let show = ControlRequest("net", "show", ["verbose": "1"])
+
+    private func ensureDevice() throws {
+        guard !FileManager.default.fileExists(atPath: "/sys/class/infiniband/rxe1") else { return }
+        try run("rdma link add rxe1 type rxe netdev veth1")
     }
 
     private func run(_ line: String) throws {

@@ -159,6 +159,16 @@ int fabric_device_descriptor(fabric_device *device);
 /// Takes an asynchronous event and acknowledges it. Returns 1, or 0 where there is none.
 int fabric_device_next_event(fabric_device *device, struct fabric_device_event *event);
 
+/// Says that the caller is about to make objects on the device; -ENOSPC with more than 64 devices.
+/// From any thread, as the two below.
+int fabric_device_begin_use(fabric_device *device);
+/// All objects of one `fabric_device_begin_use` are destroyed.
+void fabric_device_end_use(fabric_device *device);
+/// The connection manager has told that the device goes away: its descriptors are closed with the
+/// end of the last use in this process, which the kernel waits for, and the device is not used
+/// again. An identifier must still be on it.
+void fabric_device_gone(fabric_device *device);
+
 int fabric_domain_create(fabric_device *device, fabric_domain *_Nullable *_Nonnull domain);
 int fabric_domain_destroy(fabric_domain *domain);
 
