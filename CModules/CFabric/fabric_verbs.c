@@ -242,15 +242,14 @@ int fabric_channel_create(fabric_device *device, fabric_channel **channel) {
 
 int fabric_channel_descriptor(fabric_channel *channel) { return unblock(channel_of(channel)->fd); }
 
-int fabric_channel_drain(fabric_channel *channel) {
-    int count = 0;
+int fabric_channel_take(fabric_channel *channel) {
     struct ibv_cq *cq;
     void *context;
-    while (ibv_get_cq_event(channel_of(channel), &cq, &context) == 0) {
-        ibv_ack_cq_events(cq, 1);
-        count += 1;
+    if (ibv_get_cq_event(channel_of(channel), &cq, &context)) {
+        return errno == EAGAIN ? 0 : failure();
     }
-    return errno == EAGAIN ? count : failure();
+    ibv_ack_cq_events(cq, 1);
+    return 1;
 }
 
 int fabric_channel_destroy(fabric_channel *channel) {
@@ -423,7 +422,7 @@ ABSENT(fabric_region_register, fabric_domain *d, void *a, size_t n, int w, fabri
 ABSENT(fabric_region_deregister, fabric_region *r)
 ABSENT(fabric_channel_create, fabric_device *d, fabric_channel **c)
 ABSENT(fabric_channel_descriptor, fabric_channel *c)
-ABSENT(fabric_channel_drain, fabric_channel *c)
+ABSENT(fabric_channel_take, fabric_channel *c)
 ABSENT(fabric_channel_destroy, fabric_channel *c)
 ABSENT(fabric_queue_create, fabric_device *d, int n, fabric_channel *c, fabric_queue **q)
 ABSENT(fabric_queue_poll, fabric_queue *q, struct fabric_wc *w, int n)

@@ -31,6 +31,8 @@ final class VerbsDevice {
     var freeSends: [Int32]
     /// The channel signals the next completion.
     var isArmed = false
+    /// The channel has signalled, and the signal is not taken yet.
+    var isSignalled = false
     /// The device is going away: no new connection is made on it.
     var isFailing = false
     var pairCount = 0
@@ -158,8 +160,10 @@ final class VerbsDevice {
         return unsafe memory + (receiveCount + Int(index)) * messageBytes
     }
 
-    func drainChannel() {
-        _ = unsafe fabric_channel_drain(channel)
+    /// Takes the channel's signal. There is one at most: the queue is armed again only afterwards.
+    func takeSignal() {
+        _ = unsafe fabric_channel_take(channel)
+        isSignalled = false
         isArmed = false
     }
 }

@@ -13,10 +13,15 @@ extension VerbsTransport {
         case .connections:
             takeConnectionEvents(&handler)
         case .completions:
-            // The completions themselves are taken by the turn that follows.
+            // The completions are taken by the turn that follows; the signal itself only when what
+            // they brought about is on its way: by `willSleep`, or at its next report.
             if place < devices.count, let device = devices[place] {
-                counters.signals += 1
-                device.drainChannel()
+                if device.isSignalled {
+                    counters.signals += 1
+                    device.takeSignal()
+                } else {
+                    device.isSignalled = true
+                }
             }
         case .deviceEvents:
             takeDeviceEvents(place, &handler)
@@ -55,7 +60,12 @@ extension VerbsTransport {
     ) -> Bool {
         var mayRest = true
         for place in devices.indices {
-            guard let device = devices[place], !device.isArmed else { continue }
+            guard let device = devices[place] else { continue }
+            if device.isSignalled {
+                counters.signals += 1
+                device.takeSignal()
+            }
+            guard !device.isArmed else { continue }
             device.isArmed = true
             guard unsafe fabric_queue_arm(device.queue) == 0 else {
                 device.isArmed = false
@@ -69,9 +79,14 @@ extension VerbsTransport {
     }
 
     /// When `turn` is needed next at the latest.
+    ///
+    /// It changes nothing: said to be mutating, it is read in place, where an owner's optional
+    /// would be moved out and back, a kilobyte each way, in every iteration.
     public var nextDeadline: Ticks {
-        if !failed.isEmpty || bulkFreed { return .zero }
-        return lostListeners.isEmpty ? .distantFuture : nextListen
+        mutating get {
+            if !failed.isEmpty || bulkFreed { return .zero }
+            return lostListeners.isEmpty ? .distantFuture : nextListen
+        }
     }
 
     // MARK: Completions

@@ -27,8 +27,9 @@ public struct VerbsTransport: ~Copyable {
         public var inlineBytes: UInt32 = 416
         /// Completions that a device's queue holds.
         public var completions = 16384
-        /// How often an empty completion queue is polled per iteration of a loop that spins.
-        public var pollsPerTurn = 1
+        /// How often an empty completion queue is polled per iteration of a loop that spins: for
+        /// about as long as the loop takes to ask the kernel for everything else.
+        public var pollsPerTurn = 32
         /// How long address and route resolution may take (IBLND's 5 s).
         public var resolveTimeoutMs: Int32 = 5_000
         /// IBLND_RETRY_COUNT and IBLND_RNR_RETRY_COUNT.

@@ -182,8 +182,8 @@ int fabric_region_deregister(fabric_region *region);
 int fabric_channel_create(fabric_device *device, fabric_channel *_Nullable *_Nonnull channel);
 /// Its descriptor, made non-blocking.
 int fabric_channel_descriptor(fabric_channel *channel);
-/// Takes and acknowledges what was signalled. Returns how many queues that were.
-int fabric_channel_drain(fabric_channel *channel);
+/// Takes one signal and acknowledges it. Returns 1, or 0 where there is none.
+int fabric_channel_take(fabric_channel *channel);
 int fabric_channel_destroy(fabric_channel *channel);
 
 int fabric_queue_create(
