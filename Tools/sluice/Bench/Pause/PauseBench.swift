@@ -9,6 +9,8 @@ import WireFormat
 enum PauseScheme: String, CaseIterable, Sendable {
     /// Announce, gate, drain, hand over to a warm standby.
     case drain
+    /// The same, while some clients more do not answer at all.
+    case stuck = "drain-stuck"
     /// Commit before every reply, hand over to a warm standby.
     case sync
     /// Kill it and start it again: clients replay.
@@ -19,6 +21,10 @@ enum PauseScheme: String, CaseIterable, Sendable {
 struct PauseBench {
     var clientCount: Int
     var interval: TickInterval
+    /// How long the clients may flush, and connect to the standby, before a gate shuts.
+    var preflushMs: UInt32
+    /// Clients more that are held during the rounds of `stuck`.
+    var stuckCount: Int
     var acceptPort: UInt16
     var options: BenchOptions
     var directory: String
@@ -77,15 +83,23 @@ struct PauseBench {
             _ = try await next.awaitLine("standby")
             standby = next
         }
+        var held: SlowClients?
+        if scheme == .stuck {
+            held = try await SlowClients(
+                count: stuckCount, first: clientCount + 1, file: file, directory: own)
+        }
+        defer { held?.resume() }
         try await Task.sleep(for: .milliseconds(500))
+        held?.pause()
         load.orders.withLock { $0.watches = true }
         try await Task.sleep(for: .milliseconds(3))
         let ordered = Host.monotonicNow
         let next: ChildServer
         if let standby {
             let order = UpgradeStart(
-                scheme: scheme == .drain ? .drain : .sync, deadlineMs: 20_000, expiryMs: 60_000,
-                next: standby.nid)
+                scheme: scheme == .sync ? .sync : .drain, deadlinePolicy: .leaveBehind,
+                deadlineMs: 20_000, expiryMs: 60_000, next: standby.nid,
+                preflushMs: scheme == .sync ? 0 : preflushMs)
             try await TargetOrders(client: admin, place: 0).give(order)
             next = standby
         } else {
