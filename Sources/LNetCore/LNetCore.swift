@@ -224,6 +224,12 @@ public struct LNetCore: Sendable {
 }
 
 extension LNetCore {
+    /// Bytes of the tables that grow with peers and connections, with the room that they keep for
+    /// more: what idle peers cost beside their sockets. For tests and benchmarks; constant time.
+    public func measureTableBytes() -> Int {
+        peers.heldBytes + links.heldBytes + o2ibLinks.heldBytes + timers.heldBytes
+    }
+
     /// Bytes of memory behind buffers, queues and connections that messages fill: for tests and
     /// for the statistics of a node. Walks everything: not for the message path.
     public mutating func measureHeldBytes() -> Int {

@@ -9,6 +9,8 @@ struct PeerTable: Sendable {
 
     var count: Int { peers.count }
     var handles: [SlotHandle] { peers.handles }
+    /// Bytes of the entries and the chains, with the room that is kept for more.
+    var heldBytes: Int { peers.heldBytes + buckets.capacity * MemoryLayout<UInt64>.stride }
 
     subscript(_ handle: SlotHandle) -> Peer? { peers[handle] }
 

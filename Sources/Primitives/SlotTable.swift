@@ -83,6 +83,10 @@ public struct SlotTable<Element> {
         return SlotHandle(index: UInt32(index), generation: slots[index].generation)
     }
 
+    /// Bytes of the places, used and free, with the room that is kept for more; without what the
+    /// elements refer to. Constant time.
+    public var heldBytes: Int { slots.capacity * MemoryLayout<Slot>.stride }
+
     /// Handles of all elements in order of their places.
     @inlinable
     public var handles: [SlotHandle] { (0..<slots.count).compactMap { handle(at: $0) } }

@@ -27,6 +27,8 @@ public struct TimerQueue<Key: Sendable>: Sendable {
     public var isEmpty: Bool { heap.isEmpty }
     @inlinable
     public var count: Int { heap.count }
+    /// Bytes of the heap, with the room that is kept for more.
+    public var heldBytes: Int { heap.capacity * MemoryLayout<Entry>.stride }
     @inlinable
     public var nextDeadline: Ticks? { heap.isEmpty ? nil : heap[0].deadline }
 

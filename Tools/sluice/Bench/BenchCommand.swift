@@ -6,7 +6,8 @@ struct BenchCommand: AsyncParsableCommand {
         commandName: "bench",
         abstract: "Measure parts of the stack against what they stand on, side by side.",
         subcommands: [
-            NetBenchCommand.self, RPCBenchCommand.self, NotifyBenchCommand.self,
+            NetBenchCommand.self, PeerTableBenchCommand.self, RPCBenchCommand.self,
+            NotifyBenchCommand.self,
             PauseBenchCommand.self, PeersBenchCommand.self, CompareCommand.self,
             LockBenchCommand.self, StoreBenchCommand.self,
             RecoveryBenchCommand.self,

@@ -90,7 +90,7 @@ struct NetSelftestCommand: AsyncParsableCommand {
         }
     }
 
-    struct Report: Encodable {
+    struct Report: Codable {
         var test: String
         var sizeBytes: Int
         var concurrency: UInt32

@@ -2,6 +2,7 @@ import CFabric
 import EventLoop
 import Glibc
 import Primitives
+import WireFormat
 
 /// A socket that is polled through epoll by nothing but a loop: what everything else is measured
 /// against.
@@ -166,7 +167,7 @@ struct BareAsker {
         let (question, answer) = NetBenchSize.bytes(kind)
         var sentAt: [Ticks] = []
         var oldest = 0
-        let depth = kind == .echo ? 1 : NetBenchSize.depth
+        let depth = NetBenchSize.depth(kind)
         if kind != .stream {
             for _ in 0..<depth {
                 sentAt.append(Host.monotonicNow)
@@ -184,6 +185,7 @@ struct BareAsker {
             guard let count = socket.receive() else { continue }
             guard count > 0 else { throw Failure("the other side is gone") }
             heard += count
+            var questions = 0
             while heard >= answer {
                 heard -= answer
                 answered += 1
@@ -205,9 +207,12 @@ struct BareAsker {
                 }
                 sentAt[oldest] = Host.monotonicNow
                 if kind != .stream {
-                    guard socket.send(question) == question else { throw Failure("short send") }
+                    questions += question
                     oldest = (oldest + 1) % depth
                 }
+            }
+            guard questions == 0 || socket.send(questions) == questions else {
+                throw Failure("short send")
             }
         }
     }
@@ -220,6 +225,12 @@ extension NetBenchSize {
         case .put, .echo: (headers + put, headers + put)
         case .bulk: (headers + get, headers)
         case .get, .fetch, .stream: (headers, headers + get)
+        // The request and LNet's ACK of the bulk; the bulk and the reply.
+        case .brw, .exchange:
+            (
+                2 * headers + SelftestMessage.encodedSize,
+                2 * headers + small + SelftestMessage.encodedSize
+            )
         }
     }
 }

@@ -47,13 +47,14 @@ final class LNetAsker: LNetUser, @unchecked Sendable {
             put(&lnet, now)
         } else if kind == .bulk {
             payload = [UInt8](repeating: 0x5a, count: NetBenchSize.get)
-            sentAt = Array(repeating: now, count: NetBenchSize.depth)
-            for place in 0..<NetBenchSize.depth { putBulk(place, &lnet, now) }
+            sentAt = Array(repeating: now, count: NetBenchSize.depth(.bulk))
+            for place in 0..<NetBenchSize.depth(.bulk) { putBulk(place, &lnet, now) }
         } else {
             let sink = [UInt8](repeating: 0, count: NetBenchSize.get)
-            sentAt = Array(repeating: now, count: NetBenchSize.depth)
-            handles = Array(repeating: nil, count: NetBenchSize.depth)
-            for place in 0..<NetBenchSize.depth { get(place, sink, &lnet, now) }
+            let depth = NetBenchSize.depth(.get)
+            sentAt = Array(repeating: now, count: depth)
+            handles = Array(repeating: nil, count: depth)
+            for place in 0..<depth { get(place, sink, &lnet, now) }
         }
     }
 

@@ -16,6 +16,7 @@ struct NetBench {
 
     /// One run: two processes, new ones each time, so that their luck with memory differs too.
     func run(_ kind: NetBenchKind, _ wait: NetBenchWait) async throws -> BenchResult.Run {
+        if kind == .brw { return try await runSelftest() }
         var arguments = [
             "bench", "net-peer", "--kind", kind.rawValue, "--wait", wait.rawValue, "--nid",
             server.description, "--accept-port", "\(acceptPort)",
@@ -31,7 +32,7 @@ struct NetBench {
         let seconds = (side.ended - side.began).inSeconds
         var figures = (side.usage + theirs).figures(operations: side.counted)
         switch kind {
-        case .put, .echo: figures["perSecond"] = Double(side.counted) / seconds
+        case .put, .echo, .brw, .exchange: figures["perSecond"] = Double(side.counted) / seconds
         case .get, .bulk, .fetch, .stream:
             let bytes = Double(side.counted * NetBenchSize.get)
             figures["mibPerSecond"] = bytes / Double(1 << 20) / seconds

@@ -17,6 +17,10 @@ enum NetBenchKind: String, CaseIterable, Sendable {
     case fetch
     /// One socket writes as fast as it can, the other reads.
     case stream
+    /// lnet_selftest's brw read of 4 KiB, 64 of them under way: `sluice net selftest` and a node.
+    case brw
+    /// Two sockets and epoll: as many bytes there and back as an RPC of `brw` has on the wire.
+    case exchange
 
     var isLNet: Bool { self == .put || self == .get || self == .bulk }
 }
@@ -25,7 +29,26 @@ enum NetBenchKind: String, CaseIterable, Sendable {
 enum NetBenchSize {
     static let put = 64
     static let get = 1 << 20
-    static let depth = 8
+    static let small = 4096
+
+    /// Questions under way.
+    static func depth(_ kind: NetBenchKind) -> Int {
+        switch kind {
+        case .put, .echo: 1
+        case .get, .bulk, .fetch, .stream: 8
+        case .brw, .exchange: 64
+        }
+    }
+
+    /// Bytes that an operation is about.
+    static func payload(_ kind: NetBenchKind) -> Int {
+        switch kind {
+        case .put, .echo: put
+        case .get, .bulk, .fetch, .stream: get
+        case .brw, .exchange: small
+        }
+    }
+
     /// socklnd's message header and LNet's, in front of every payload.
     static let headers = 24 + 72
     /// Operations at the start of a run that are not counted: connections, caches, branch tables.

@@ -59,7 +59,7 @@ struct VerbsPeers {
                 PeerSeries(
                     name: "ib_write_bw", unit: .us,
                     parameters: [
-                        "size": "\(NetBenchSize.get)", "depth": "\(NetBenchSize.depth)",
+                        "size": "\(NetBenchSize.get)", "depth": "\(NetBenchSize.depth(.bulk))",
                         "wait": "polling", "fabric": "verbs",
                     ],
                     remark: "perftest -R -s 1048576 -t 8: RDMA WRITE alone, nobody is told",
@@ -67,7 +67,7 @@ struct VerbsPeers {
                     measure: {
                         let arguments = [
                             "-R", "-F", "-s", "\(NetBenchSize.get)", "-n", "32", "-t",
-                            "\(NetBenchSize.depth)",
+                            "\(NetBenchSize.depth(.bulk))",
                         ]
                         let words = try await run(
                             "ib_write_bw", bandwidth, arguments, size: NetBenchSize.get)
