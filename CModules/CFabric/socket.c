@@ -28,9 +28,33 @@ static struct sockaddr_in sockaddr_of(uint32_t address, uint16_t port) {
     return name;
 }
 
-static struct fabric_endpoint endpoint_of(const struct sockaddr_in *name) {
-    struct fabric_endpoint endpoint = {
-        .address = ntohl(name->sin_addr.s_addr), .port = ntohs(name->sin_port), .reserved = 0};
+static struct sockaddr_in6 sockaddr_of_v6(uint64_t high, uint64_t low, uint16_t port) {
+    struct sockaddr_in6 name;
+    memset(&name, 0, sizeof name);
+    name.sin6_family = AF_INET6;
+    name.sin6_port = htons(port);
+    for (int i = 0; i < 8; i++) {
+        name.sin6_addr.s6_addr[i] = (uint8_t)(high >> (56 - 8 * i));
+        name.sin6_addr.s6_addr[8 + i] = (uint8_t)(low >> (56 - 8 * i));
+    }
+    return name;
+}
+
+static struct fabric_endpoint endpoint_of(const struct sockaddr_storage *name) {
+    struct fabric_endpoint endpoint = {.high = 0, .low = 0, .address = 0, .port = 0, .reserved = 0};
+    if (name->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)name;
+        for (int i = 0; i < 8; i++) {
+            endpoint.high = endpoint.high << 8 | six->sin6_addr.s6_addr[i];
+            endpoint.low = endpoint.low << 8 | six->sin6_addr.s6_addr[8 + i];
+        }
+        endpoint.port = ntohs(six->sin6_port);
+    } else {
+        const struct sockaddr_in *four = (const struct sockaddr_in *)name;
+        endpoint.address = ntohl(four->sin_addr.s_addr);
+        endpoint.low = UINT64_C(0xffff00000000) | endpoint.address;
+        endpoint.port = ntohs(four->sin_port);
+    }
     return endpoint;
 }
 
@@ -40,6 +64,15 @@ static int set_option(int socket, int level, int option, int value) {
 
 int fabric_socket_create(void) {
     return result(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
+}
+
+int fabric_socket_create_v6(void) {
+    int descriptor = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+    if (descriptor < 0) return -errno;
+    int status = set_option(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    if (status == 0) return descriptor;
+    close(descriptor);
+    return status;
 }
 
 int fabric_socket_bind(int socket, uint32_t address, uint16_t port) {
@@ -54,6 +87,25 @@ int fabric_socket_bind_privileged(int socket, uint32_t address, uint16_t first_p
         if (status != -EADDRINUSE && status != -EADDRNOTAVAIL) return status;
     }
     return -EADDRINUSE;
+}
+
+int fabric_socket_bind_v6(int socket, uint64_t high, uint64_t low, uint16_t port) {
+    struct sockaddr_in6 name = sockaddr_of_v6(high, low, port);
+    return result(bind(socket, (const struct sockaddr *)&name, sizeof name));
+}
+
+int fabric_socket_bind_privileged_v6(int socket, uint64_t high, uint64_t low, uint16_t first_port) {
+    for (int port = first_port; port >= LOWEST_PRIVILEGED_PORT; port--) {
+        int status = fabric_socket_bind_v6(socket, high, low, (uint16_t)port);
+        if (status == 0) return port;
+        if (status != -EADDRINUSE && status != -EADDRNOTAVAIL) return status;
+    }
+    return -EADDRINUSE;
+}
+
+int fabric_socket_connect_v6(int socket, uint64_t high, uint64_t low, uint16_t port) {
+    struct sockaddr_in6 name = sockaddr_of_v6(high, low, port);
+    return result(connect(socket, (const struct sockaddr *)&name, sizeof name));
 }
 
 int fabric_socket_connect(int socket, uint32_t address, uint16_t port) {
@@ -71,7 +123,7 @@ int fabric_socket_take_error(int socket) {
 int fabric_socket_listen(int socket, int backlog) { return result(listen(socket, backlog)); }
 
 int fabric_socket_accept(int socket, struct fabric_endpoint *peer) {
-    struct sockaddr_in name;
+    struct sockaddr_storage name;
     socklen_t length = sizeof name;
     int accepted =
         accept4(socket, (struct sockaddr *)&name, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -134,7 +186,7 @@ int fabric_socket_set_reset_on_close(int socket) {
 }
 
 int fabric_socket_local_endpoint(int socket, struct fabric_endpoint *endpoint) {
-    struct sockaddr_in name;
+    struct sockaddr_storage name;
     socklen_t length = sizeof name;
     if (getsockname(socket, (struct sockaddr *)&name, &length) < 0) return -errno;
     *endpoint = endpoint_of(&name);
@@ -142,7 +194,7 @@ int fabric_socket_local_endpoint(int socket, struct fabric_endpoint *endpoint) {
 }
 
 int fabric_socket_peer_endpoint(int socket, struct fabric_endpoint *endpoint) {
-    struct sockaddr_in name;
+    struct sockaddr_storage name;
     socklen_t length = sizeof name;
     if (getpeername(socket, (struct sockaddr *)&name, &length) < 0) return -errno;
     *endpoint = endpoint_of(&name);

@@ -1,6 +1,7 @@
 public import WireFormat
 
-/// One TCP connection's conversation as socklnd holds it (protocol 3; 2 is understood).
+/// One TCP connection's conversation as socklnd holds it: protocol 3 with small NIDs, 4 with large
+/// ones; 2 is understood.
 ///
 /// ```
 /// active:  connecting --established--> helloReply --hello--> header <--> payload
@@ -54,9 +55,11 @@ public struct SockLNDConnection: Sendable {
     public var output = SockLNDOutput()
 
     private var phase: Phase
-    private var version = SockLNDHello.currentVersion
+    private var version: UInt32 {
+        didSet { output.hasLargeHeaders = version == SockLNDHello.largeVersion }
+    }
     private var partialCount: UInt8 = 0
-    private var partial = InlineArray<96, UInt8>(repeating: 0)
+    private var partial = InlineArray<120, UInt8>(repeating: 0)
     /// Bytes of the payload, or of the addresses behind a hello, that are still to come.
     private var remaining = 0
     /// The hello whose addresses are being skipped.
@@ -72,6 +75,8 @@ public struct SockLNDConnection: Sendable {
         self.identity = identity
         self.type = type
         self.peer = peer
+        version = Self.version(of: identity)
+        output.hasLargeHeaders = identity.process.nid.isLarge
         phase = .connecting
     }
 
@@ -80,7 +85,13 @@ public struct SockLNDConnection: Sendable {
         self.identity = identity
         type = .none
         peer = .any
+        version = Self.version(of: identity)
         phase = .acceptor
+    }
+
+    /// What we begin with: protocol 3 over IPv4, 4 over IPv6.
+    private static func version(of identity: SockLNDIdentity) -> UInt32 {
+        identity.process.nid.isLarge ? SockLNDHello.largeVersion : SockLNDHello.currentVersion
     }
 
     /// Messages can be sent and received.
@@ -94,10 +105,12 @@ public struct SockLNDConnection: Sendable {
     /// Active: the socket is connected. Acceptor request and hello go out back to back.
     public mutating func established() {
         guard phase == .connecting else { return }
-        var writer = WireWriter(capacity: 72)
+        var writer = WireWriter(
+            capacity: AcceptorRequest.largeEncodedSize + SockLNDHello.largeEncodedSize)
         AcceptorRequest(nid: peer).encode(into: &writer)
         SockLNDHello(
-            source: identity.process, destination: peer, incarnation: identity.incarnation,
+            version: version, source: identity.process, destination: peer,
+            incarnation: identity.incarnation,
             type: type
         ).encode(into: &writer)
         output.append(writer.bytes)
@@ -121,7 +134,7 @@ public struct SockLNDConnection: Sendable {
     }
 
     private mutating func answer(_ destination: NID, _ type: SockLNDConnectionType) {
-        var writer = WireWriter(capacity: SockLNDHello.encodedSize)
+        var writer = WireWriter(capacity: SockLNDHello.largeEncodedSize)
         SockLNDHello(
             version: version, source: identity.process, destination: destination,
             incarnation: identity.incarnation, type: type
@@ -200,15 +213,16 @@ public struct SockLNDConnection: Sendable {
     }
 
     private mutating func nextHeader(_ bytes: RawSpan, at offset: inout Int) -> Step {
+        let size = output.frameSize
         while true {
-            if partialCount == 0, bytes.byteCount - offset >= 96 {
+            if partialCount == 0, bytes.byteCount - offset >= size {
                 // The common case: the whole header stands in the input.
-                let frame = bytes.extracting(offset..<(offset + 96))
+                let frame = bytes.extracting(offset..<(offset + size))
                 guard let framing = try? SockLNDMessageHeader(parsing: frame) else {
                     return fault(.badMessageKind)
                 }
                 if framing.kind == .lnet {
-                    offset += 96
+                    offset += size
                     return begin(framing, frame)
                 }
                 offset += 24
@@ -228,18 +242,18 @@ public struct SockLNDConnection: Sendable {
                 guard isLegal(framing) else { return fault(.unknownZeroCopyAck) }
                 continue
             }
-            guard gather(96, bytes, &offset) else { return .needMore }
+            guard gather(size, bytes, &offset) else { return .needMore }
             partialCount = 0
             let complete = partial
             let completeSpan = complete.span
             // SAFETY: as above.
-            return begin(framing, unsafe completeSpan.bytes)
+            return begin(framing, unsafe completeSpan.bytes.extracting(0..<size))
         }
     }
 
     private mutating func begin(_ framing: SockLNDMessageHeader, _ frame: RawSpan) -> Step {
         guard framing.zeroCopyAck == 0 else { return fault(.unknownZeroCopyAck) }
-        guard let header = try? LNetHeader(parsing: frame.extracting(24..<96)) else {
+        guard let header = try? Self.header(frame.extracting(24..<frame.byteCount)) else {
             return fault(.badHeader)
         }
         zeroCopyRequest = framing.zeroCopyRequest
@@ -248,7 +262,7 @@ public struct SockLNDConnection: Sendable {
             checksum = SockLNDChecksum()
             checksum.combine(frame, 0..<4)
             for _ in 0..<4 { checksum.combine(0) }
-            checksum.combine(frame, 8..<96)
+            checksum.combine(frame, 8..<frame.byteCount)
         }
         remaining = Int(header.payloadLength)
         if remaining > 0 {
@@ -260,6 +274,11 @@ public struct SockLNDConnection: Sendable {
             acknowledgeZeroCopy()
         }
         return .message(header)
+    }
+
+    private static func header(_ bytes: RawSpan) throws(WireError) -> LNetHeader {
+        bytes.byteCount == LNetHeader.encodedSize
+            ? try LNetHeader(parsing: bytes) : try LNetHeader(parsingLarge: bytes)
     }
 
     /// A NOOP may say "alive". We never ask for acknowledgements, so there are none to get.
@@ -285,6 +304,11 @@ public struct SockLNDConnection: Sendable {
             } catch {
                 switch error {
                 case .truncated(let more, _):
+                    let isLarge = more == AcceptorRequest.largeEncodedSize
+                    if more > 8, isLarge != identity.process.nid.isLarge {
+                        refuseAcceptor()
+                        return fault(.badVersion)
+                    }
                     need = more
                 case .badMagic(let magic):
                     if magic == AcceptorRequest.protocolMagic { refuseAcceptor() }
@@ -324,18 +348,27 @@ public struct SockLNDConnection: Sendable {
             } catch {
                 switch error {
                 case .truncated(let more, _):
+                    let isLarge = more == SockLNDHello.largeEncodedSize
+                    if more > 8, isLarge != identity.process.nid.isLarge {
+                        return refuseVersion()
+                    }
                     need = more
                 case .badMagic:
                     return fault(.badMagic)
                 case .badVersion:
-                    // The passive side says which version it would like (`ksocknal_recv_hello`).
-                    if phase == .helloRequest { answer(NID(rawValue: 0), .none) }
-                    return fault(.badVersion)
+                    return refuseVersion()
                 case .badLength, .badValue, .reservedBitsSet, .unexpected:
                     return fault(.badHello)
                 }
             }
         }
+    }
+
+    /// The passive side says which version it would like (`ksocknal_recv_hello`): 3 for a small NID of
+    /// ours, 4 for a large one.
+    private mutating func refuseVersion() -> Step {
+        if phase == .helloRequest { answer(NID(rawValue: 0), .none) }
+        return fault(.badVersion)
     }
 
     private mutating func skipAddresses(
@@ -355,7 +388,7 @@ public struct SockLNDConnection: Sendable {
             return .hello(hello)
         }
         guard hello.type != .none else { return fault(.refused) }
-        guard hello.version == SockLNDHello.currentVersion, hello.source.nid == peer,
+        guard hello.version == version, hello.source.nid == peer,
             hello.source.pid == ProcessID.lustrePID, hello.type.inverted == type
         else { return fault(.wrongPeer) }
         phase = .header

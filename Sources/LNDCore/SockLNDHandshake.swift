@@ -1,3 +1,4 @@
+public import Primitives
 public import WireFormat
 
 /// Who we are in every hello of one lifetime.
@@ -58,15 +59,15 @@ extension SockLNDHello {
     /// userspace process named by its socket (`ksocknal_recv_hello`). Without, the address in the
     /// NID must be the socket's.
     public func identity(
-        remoteAddress: UInt32, remotePort: UInt16, network: UInt32, privilegedPorts: Bool
+        remoteAddress: IPAddress, remotePort: UInt16, network: UInt32, privilegedPorts: Bool
     ) -> ProcessID? {
         guard source.nid != .any, source.nid.network == network else { return nil }
         if privilegedPorts {
             if remotePort < 1024 { return source }
-            let nid = NID(rawValue: UInt64(network) << 32 | UInt64(remoteAddress))
+            let nid = NID(ip: remoteAddress, type: source.nid.type, number: source.nid.number)
             return ProcessID(nid: nid, pid: UInt32(remotePort) | ProcessID.userFlag)
         }
-        guard source.nid.address == remoteAddress, source.pid != ProcessID.anyPID else {
+        guard source.nid.ip == remoteAddress, source.pid != ProcessID.anyPID else {
             return nil
         }
         return source

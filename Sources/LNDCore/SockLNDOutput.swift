@@ -18,6 +18,14 @@ public struct SockLNDOutput: Sendable {
     /// The open run is sealed beyond this length, so that a slow reader costs no copying.
     static let openMax = 128 * 1024
 
+    /// Messages have NIDs of 20 bytes: protocol 4.
+    var hasLargeHeaders = false
+    /// Bytes in front of a payload.
+    var frameSize: Int {
+        SockLNDMessageHeader.encodedSize
+            + (hasLargeHeaders ? LNetHeader.largeEncodedSize : LNetHeader.encodedSize)
+    }
+
     private var sealed: [Segment] = []
     private var sealedHead = 0
     private var open: [UInt8] = []
@@ -56,7 +64,8 @@ public struct SockLNDOutput: Sendable {
         byteCount += bytes.count
     }
 
-    /// A message: 24 bytes of framing and the LNet header, then the payload, copied.
+    /// A message: 24 bytes of framing and the LNet header (72 bytes, or 96 with large NIDs), then the
+    /// payload, copied.
     public mutating func append(header: LNetHeader, payload: RawSpan) {
         appendFrame(header)
         unsafe payload.withUnsafeBytes { raw in
@@ -86,6 +95,19 @@ public struct SockLNDOutput: Sendable {
     }
 
     private mutating func appendFrame(_ header: LNetHeader) {
+        byteCount += frameSize
+        if hasLargeHeaders {
+            let body = header.largeWords
+            var words = InlineArray<15, UInt64>(repeating: 0)
+            words[0] = UInt64(SockLNDMessageHeader.Kind.lnet.rawValue)
+            for index in 0..<12 { words[index + 3] = body[index].littleEndian }
+            let span = words.span
+            // SAFETY: words have no padding, and the bytes are copied while the local lives.
+            unsafe span.bytes.withUnsafeBytes { raw in
+                unsafe open.append(contentsOf: raw)
+            }
+            return
+        }
         let body = header.words
         var words = InlineArray<12, UInt64>(repeating: 0)
         words[0] = UInt64(SockLNDMessageHeader.Kind.lnet.rawValue)
@@ -95,7 +117,6 @@ public struct SockLNDOutput: Sendable {
         unsafe span.bytes.withUnsafeBytes { raw in
             unsafe open.append(contentsOf: raw)
         }
-        byteCount += 96
     }
 
     private mutating func seal() {
@@ -179,7 +200,10 @@ public struct SockLNDOutput: Sendable {
         while end - offset >= 24 {
             let word: UInt32 = raw.littleEndian(at: offset)
             if word == SockLNDHello.magic {
-                offset += SockLNDHello.encodedSize
+                let version: UInt32 = raw.littleEndian(at: offset + 4)
+                offset +=
+                    version == SockLNDHello.largeVersion
+                    ? SockLNDHello.largeEncodedSize : SockLNDHello.encodedSize
                 continue
             }
             guard
@@ -188,10 +212,13 @@ public struct SockLNDOutput: Sendable {
             else { return }
             offset += 24
             guard framing.kind == .lnet else { continue }
-            guard end - offset >= 72,
-                let header = try? LNetHeader(parsing: raw.extracting(offset..<(offset + 72)))
+            let size = frameSize - SockLNDMessageHeader.encodedSize
+            guard end - offset >= size,
+                let header = try? hasLargeHeaders
+                    ? LNetHeader(parsingLarge: raw.extracting(offset..<(offset + size)))
+                    : LNetHeader(parsing: raw.extracting(offset..<(offset + size)))
             else { return }
-            offset += 72
+            offset += size
             let length = min(Int(header.payloadLength), end - offset)
             let payload = Array(bytes[offset..<(offset + length)])
             offset += length

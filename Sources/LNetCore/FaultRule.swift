@@ -72,7 +72,7 @@ public struct LNetFaultRule: Sendable {
 
     static func matches(_ pattern: NID, _ nid: NID) -> Bool {
         pattern == .any || pattern == nid
-            || (pattern.address == .max && pattern.network == nid.network)
+            || (pattern.address == .max && pattern.net == nid.net)
     }
 
     /// Counts a message; true when it is hit.

@@ -1,13 +1,13 @@
 public import Primitives
 public import WireFormat
 
-/// What the shell is to do for the core. Keys name connections; addresses are IPv4 in host order.
+/// What the shell is to do for the core. Keys name connections.
 public enum LNetAction: Equatable, Sendable {
     /// Of a connection over RDMA.
     case o2ib(O2IBAction)
     /// Connect a socket from the node's address; report `established` or `closed`.
     case connect(
-        connectionKey: UInt64, from: UInt32, to: UInt32, port: UInt16, privileged: Bool)
+        connectionKey: UInt64, from: IPAddress, to: IPAddress, port: UInt16, privileged: Bool)
     /// Close the socket. The core has forgotten the key: nothing is reported back.
     case close(connectionKey: UInt64)
     /// Read no more from the socket until `resume`: a router has no buffer for what it sends.
@@ -21,7 +21,8 @@ public enum LNetAction: Equatable, Sendable {
     case flush(connectionKey: UInt64)
 }
 
-/// What the shell is to do with RDMA connections and registered memory, in order.
+/// What the shell is to do with RDMA connections and registered memory, in order. Addresses are IPv4 in
+/// host order.
 public enum O2IBAction: Equatable, Sendable {
     /// Connect from the node's address; report `o2ibEstablished`, `o2ibRefused` or `o2ibClosed`.
     case connect(

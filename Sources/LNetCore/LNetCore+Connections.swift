@@ -98,7 +98,7 @@ extension LNetCore {
         var link = Link(
             conversation: SockLNDConnection(
                 activeTo: target, type: type, identity: identity(of: nid)),
-            remoteAddress: target.address, remotePort: configuration.acceptPort, isActive: true,
+            remoteAddress: target.ip, remotePort: configuration.acceptPort, isActive: true,
             lastReceived: now, lastTaken: now, lastKeepalive: now)
         link.peer = peer
         let handle = links.insert(link)
@@ -107,7 +107,7 @@ extension LNetCore {
         armSweep()
         actions.append(
             .connect(
-                connectionKey: handle.rawValue, from: nid.address, to: target.address,
+                connectionKey: handle.rawValue, from: nid.ip, to: target.ip,
                 port: configuration.acceptPort, privileged: configuration.privilegedPorts))
     }
 

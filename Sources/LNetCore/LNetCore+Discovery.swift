@@ -21,6 +21,12 @@ extension LNetCore {
         } else {
             features.insert(.routingDisabled)
         }
+        if interfaces.contains(where: { $0.isUsable && $0.nid.isLarge }) {
+            features.insert(.largeAddresses)
+            if interfaces.first(where: \.isUsable)?.nid.isLarge == true {
+                features.insert(.primaryLarge)
+            }
+        }
         return PingInfo(
             features: features, sequence: infoSequence,
             interfaces: interfaces.filter(\.isUsable).map {

@@ -28,11 +28,11 @@ extension LNetCore {
             // Only a gateway speaks for others, and only for those of networks behind it.
             let remote = header.source.nid
             guard !interfaces.contains(where: { $0.isUsable && $0.nid.network == remote.network }),
-                routes.contains(where: { $0.route.network == remote.network })
+                routes.contains(where: { $0.route.network == remote.net })
             else { return .refused(.wrongSource) }
             source = header.source
             let isOurs = routes.contains {
-                $0.route.network == remote.network
+                $0.route.network == remote.net
                     && primary(of: $0.route.gateway) == primary(of: process.nid)
             }
             guard isOurs || !configuration.dropAsymmetricRoutes else {

@@ -17,7 +17,7 @@ extension LNetCore {
         guard !isOwn(route.gateway), route.gateway != .any, route.hops != 0 else {
             return LNetErrno.invalid
         }
-        guard !interfaces.contains(where: { $0.isUsable && $0.nid.network == route.network })
+        guard !interfaces.contains(where: { $0.isUsable && $0.nid.net == route.network })
         else { return LNetErrno.exists }
         guard
             interfaces.contains(where: {
@@ -59,7 +59,7 @@ extension LNetCore {
 
     /// Whether messages for the NID's network can go somewhere now.
     func hasRoute(to nid: NID) -> Bool {
-        routes.contains { $0.route.network == nid.network && isAlive($0.route) }
+        routes.contains { $0.route.network == nid.net && isAlive($0.route) }
     }
 
     // MARK: Aliveness
@@ -75,7 +75,7 @@ extension LNetCore {
         guard known.state.contains(.discovered) else { return true }
         if known.features.contains(.routingDisabled) { return false }
         guard configuration.avoidAsymmetricRouterFailure else { return true }
-        let remote = known.interfaces.filter { $0.nid.network == route.network }
+        let remote = known.interfaces.filter { $0.nid.net == route.network }
         // A gateway on the way to another has no interface there.
         if remote.isEmpty { return (route.hops ?? 1) > 1 || !known.state.contains(.multiRail) }
         return remote.contains { $0.isUp }
@@ -142,6 +142,11 @@ extension LNetCore {
             way = routed(header.destination)
         }
         guard let way, way.path != peer else { return .drop }
+        // Large NIDs find no room in the header of a hop that has small ones.
+        let isLarge = header.source.nid.isLarge || target.isLarge
+        guard !isLarge || peers.update(way.path, { $0.process.nid.isLarge }) == true else {
+            return .drop
+        }
         let size = RouterPools.Size(payloadLength: Int(header.payloadLength))
         let share = peers.update(peer) { $0.routerCredits } ?? 0
         if canWait, share <= 0 { return .wait }

@@ -148,7 +148,9 @@ extension LNetCore {
     private mutating func routed(to target: NID, _ pid: UInt32, avoiding: SlotHandle?) -> Way? {
         var best: Int?
         var bestWay: Way?
-        for index in routes.indices where routes[index].route.network == target.network {
+        for index in routes.indices where routes[index].route.network == target.net {
+            // What goes to a large NID goes by protocol 4, which is spoken over IPv6.
+            guard !target.isLarge || routes[index].route.gateway.isLarge else { continue }
             guard isAlive(routes[index].route), let way = wayToGateway(routes[index].route.gateway),
                 way.path != avoiding
             else { continue }

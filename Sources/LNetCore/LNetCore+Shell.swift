@@ -9,7 +9,7 @@ extension LNetCore {
     ///
     /// - Parameter own: the NID that the listener was for; the first where it is nil.
     public mutating func accepted(
-        remoteAddress: UInt32, remotePort: UInt16, on own: NID? = nil, now: Ticks
+        remoteAddress: IPAddress, remotePort: UInt16, on own: NID? = nil, now: Ticks
     ) -> UInt64 {
         beginRound(now)
         let identity = identity(of: own ?? nid)
@@ -21,6 +21,14 @@ extension LNetCore {
         timers.insert(.handshake(link: link), at: self.now + configuration.acceptTimeout)
         armSweep()
         return link.rawValue
+    }
+
+    /// As above, from an IPv4 address in host order.
+    public mutating func accepted(
+        remoteAddress: UInt32, remotePort: UInt16, on own: NID? = nil, now: Ticks
+    ) -> UInt64 {
+        accepted(
+            remoteAddress: IPAddress(v4: remoteAddress), remotePort: remotePort, on: own, now: now)
     }
 
     /// A connection asked for by `.connect` stands.

@@ -7,7 +7,7 @@ struct Link: Sendable {
     var conversation: SockLNDConnection
     /// Whom it belongs to; nil for a stranger that has not said hello.
     var peer: SlotHandle?
-    let remoteAddress: UInt32
+    let remoteAddress: IPAddress
     let remotePort: UInt16
     let isActive: Bool
     /// In the peer's set of open connections.

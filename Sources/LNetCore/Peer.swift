@@ -87,11 +87,13 @@ struct Peer: Sendable {
 
     /// min_bulk: frames this long prefer BULK_OUT.
     static let minBulk = 1024
+    /// Bytes in front of a payload; 24 more with large NIDs.
     static let frameOverhead = 96
 
     /// The connection for a message; 0 for none. BULK_IN never carries messages from us.
     func connection(payloadLength: Int) -> UInt64 {
-        if payloadLength + Self.frameOverhead >= Self.minBulk {
+        let overhead = Self.frameOverhead + (process.nid.isLarge ? 24 : 0)
+        if payloadLength + overhead >= Self.minBulk {
             return open.bulkOut != 0 ? open.bulkOut : open.control
         }
         return open.control != 0 ? open.control : open.bulkOut

@@ -22,7 +22,7 @@ struct PeerTable: Sendable {
     }
 
     private func bucket(_ nid: NID) -> Int {
-        var mixer = SplitMix64(seed: nid.rawValue)
+        var mixer = SplitMix64(seed: nid.hashSeed)
         return Int(truncatingIfNeeded: mixer.next()) & (buckets.count - 1)
     }
 

@@ -280,7 +280,7 @@ struct ReactorCore<Nodes: NodeSet & ~Copyable>: ~Copyable, TCPTransportHandler {
                     verbsListeners.append((tag, listener))
                 }
             } else {
-                let listener = try transport.listen(address: nid.address, port: port, tag: tag)
+                let listener = try transport.listen(address: nid.ip, port: port, tag: tag)
                 listeners.append((tag, listener))
             }
         } catch {

@@ -14,6 +14,8 @@ public enum RuntimeError: Error, Sendable {
     case privilegedPort(NID, port: UInt16)
     /// The interfaces of a node here are reached over TCP or RDMA.
     case notServable(NID)
+    /// File servers and their clients write NIDs of 4 bytes.
+    case needsIPv4(NID)
     case store(StoreError)
     /// The server does not start on what it found in its store.
     case startRefused(String)
@@ -51,6 +53,9 @@ extension RuntimeError: CustomStringConvertible {
         case .notServable(let nid):
             "\(nid) is on no TCP or RDMA network: name a NID such as 127.0.1.7@tcp or "
                 + "192.0.2.7@o2ib"
+        case .needsIPv4(let nid):
+            "\(nid): file servers and their clients are on IPv4 so far; name a NID such as "
+                + "127.0.1.7@tcp (sluice net takes IPv6)"
         case .store(let error): error.description
         case .startRefused(let reason): reason
         case .unknownTarget(let name): "the cluster has no target \(name): name one of its targets"

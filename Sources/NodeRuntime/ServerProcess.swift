@@ -64,6 +64,7 @@ public final class ServerProcess: @unchecked Sendable {
         ) throws(RuntimeError) {
             guard let target = cluster.target(named: name) else { throw .unknownTarget(name) }
             guard nid.isServable else { throw .notServable(nid) }
+            guard !nid.isLarge else { throw .needsIPv4(nid) }
             let seed = Host.realtimeNanoseconds
             var configuration = ServerConfiguration(
                 targetName: name, kind: target.kind, targetIndex: target.index,
@@ -97,6 +98,7 @@ public final class ServerProcess: @unchecked Sendable {
         var options = options
         for nid in [options.configuration.lnet.nid] + options.configuration.lnet.otherNIDs {
             guard nid.isServable else { throw .notServable(nid) }
+            guard !nid.isLarge else { throw .needsIPv4(nid) }
         }
         SignalWatch.ignorePipe()
         if options.loopCount > Host.cpuCount { options.spin = .zero }

@@ -124,6 +124,7 @@ extension SimulatedCluster {
                 // These nodes are no routers and keep their interfaces.
                 break
             case .connect(let key, let from, let to, _, _):
+                let (from, to) = (from.v4, to.v4)
                 let other = byAddress[to] ?? index
                 let link = network.links.insert(
                     SimulatedNetwork.Link(a: end(index, key), nodeA: index, nodeB: other))

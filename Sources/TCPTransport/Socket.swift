@@ -1,6 +1,6 @@
 public import EventLoop
 
-/// What the transport keeps of one descriptor: a listener or a connection. Trivial, 40 bytes.
+/// What the transport keeps of one descriptor: a listener or a connection. Trivial.
 @usableFromInline
 struct Socket: BitwiseCopyable {
     @usableFromInline
@@ -25,6 +25,4 @@ struct Socket: BitwiseCopyable {
     @usableFromInline var errno: Int32 = 0
     /// The listener's tag, or what the owner calls the connection.
     @usableFromInline var word: UInt64
-    /// The address a listener is bound to; 0 for any.
-    @usableFromInline var address: UInt32 = 0
 }

@@ -157,6 +157,6 @@ extension TCPTransport {
         var endpoint = fabric_endpoint()
         // SAFETY: the out-parameter outlives the call.
         let status = unsafe fabric_socket_peer_endpoint(socket.descriptor, &endpoint)
-        return status == 0 ? Endpoint(address: endpoint.address, port: endpoint.port) : nil
+        return status == 0 ? Endpoint(endpoint) : nil
     }
 }

@@ -94,12 +94,11 @@ extension TCPTransport {
             }
             counters.accepts += 1
             let handle = sockets.insert(Socket(descriptor: descriptor, role: .established, word: 0))
-            let localAddress =
-                socket.address != 0 ? socket.address : localEndpoint(handle)?.address ?? 0
+            let localAddress = bound[listener] ?? localEndpoint(handle)?.address ?? IPAddress(v4: 0)
             let accepted = AcceptedConnection(
                 connection: ConnectionRef(handle: handle),
                 listenerTag: UInt32(truncatingIfNeeded: socket.word),
-                peer: Endpoint(address: peer.address, port: peer.port),
+                peer: Endpoint(peer),
                 localAddress: localAddress)
             if let word = handler.accepted(accepted, on: &self) {
                 sockets.update(handle) { $0.word = word }

@@ -80,6 +80,13 @@ extension TCPTransport {
         var endpoint = fabric_endpoint()
         // SAFETY: the out-parameter outlives the call.
         let status = unsafe fabric_socket_local_endpoint(socket.descriptor, &endpoint)
-        return status == 0 ? Endpoint(address: endpoint.address, port: endpoint.port) : nil
+        return status == 0 ? Endpoint(endpoint) : nil
+    }
+}
+
+extension Endpoint {
+    init(_ endpoint: fabric_endpoint) {
+        self.init(
+            address: IPAddress(high: endpoint.high, low: endpoint.low), port: endpoint.port)
     }
 }

@@ -75,6 +75,8 @@ public struct TCPTransport: ~Copyable {
     public let source: UInt8
     let options: Options
     @usableFromInline var sockets = SlotTable<Socket>()
+    /// What listeners are bound to, but for those that are at every address.
+    var bound: [SlotHandle: IPAddress] = [:]
     /// The connection that brought the last bytes.
     @usableFromInline var hot = SlotHandle(rawValue: 0)
     /// Connections that were lost while no event could say so.

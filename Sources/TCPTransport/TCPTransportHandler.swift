@@ -1,3 +1,5 @@
+public import Primitives
+
 /// A connection that a listener took in.
 @frozen
 public struct AcceptedConnection: Hashable, Sendable, BitwiseCopyable {
@@ -7,7 +9,7 @@ public struct AcceptedConnection: Hashable, Sendable, BitwiseCopyable {
     /// Who connected. A port below 1024 says that the peer was privileged.
     public var peer: Endpoint
     /// The address that the peer connected to.
-    public var localAddress: UInt32
+    public var localAddress: IPAddress
 }
 
 /// What a `TCPTransport` calls: the owner of its connections.

@@ -323,7 +323,8 @@ private func drain(_ connection: inout SockLNDConnection) -> [UInt8] {
         let asked = try RawSpan.over(bytes) { try SockLNDHello(parsing: $0) }
         func identity(_ address: UInt32, _ port: UInt16, privileged: Bool) -> ProcessID? {
             asked.identity(
-                remoteAddress: address, remotePort: port, network: server.process.nid.network,
+                remoteAddress: IPAddress(v4: address), remotePort: port,
+                network: server.process.nid.network,
                 privilegedPorts: privileged)
         }
         let mine = client.process.nid.address
@@ -335,7 +336,8 @@ private func drain(_ connection: inout SockLNDConnection) -> [UInt8] {
         #expect(identity(mine + 1, 5000, privileged: false) == nil)
         #expect(
             asked.identity(
-                remoteAddress: mine, remotePort: 1, network: 0x20001, privilegedPorts: true) == nil)
+                remoteAddress: IPAddress(v4: mine), remotePort: 1, network: 0x20001,
+                privilegedPorts: true) == nil)
     }
 }
 

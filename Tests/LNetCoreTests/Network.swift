@@ -136,13 +136,14 @@ struct Network {
             didAct = true
             switch action {
             case .o2ib: preconditionFailure("these nodes are on TCP")
-            case .connect(let key, let from, let to, let port, _):
-                precondition(nodes[node].nids.contains { $0.address == from } && port == 9880)
+            case .connect(let key, let fromIP, let toIP, let port, _):
+                let (from, to) = (fromIP.v4, toIP.v4)
+                precondition(nodes[node].nids.contains { $0.ip == fromIP } && port == 9880)
                 connects += 1
                 if off.contains(to) { continue }
                 guard
                     let target = nodes.indices.first(where: {
-                        nodes[$0].nids.contains { $0.address == to }
+                        nodes[$0].nids.contains { $0.ip == toIP }
                     }), !refusing.contains(target), !dead.contains(from), !dead.contains(to)
                 else {
                     nodes[node].closed(key, errno: 111, now: now)
@@ -151,8 +152,8 @@ struct Network {
                 }
                 remotePort &+= 1
                 let accepted = nodes[target].accepted(
-                    remoteAddress: from, remotePort: remotePort,
-                    on: nodes[target].nids.first { $0.address == to }, now: now)
+                    remoteAddress: fromIP, remotePort: remotePort,
+                    on: nodes[target].nids.first { $0.ip == toIP }, now: now)
                 sockets.append(
                     Socket(nodes: [node, target], keys: [key, accepted], addresses: [from, to]))
                 recorded.append([[], []])

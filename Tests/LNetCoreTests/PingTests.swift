@@ -146,7 +146,7 @@ private let pushBack = hex(
             LNetConfiguration(nid: low, incarnation: 0x18ea_8d32_9f31_34d3, seed: 1))
         let id = core.ping(high, timeout: .seconds(1), now: Ticks(nanoseconds: 1000))
         guard
-            case .connect(let key, from: low.address, to: high.address, port: 988, true)? =
+            case .connect(let key, from: low.ip, to: high.ip, port: 988, true)? =
                 core.actions.popFirst()
         else {
             Issue.record("no connect from a privileged port")

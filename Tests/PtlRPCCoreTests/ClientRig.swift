@@ -138,6 +138,7 @@ struct ClientRig {
             case .o2ib: preconditionFailure("these nodes are on TCP")
             case .pause, .resume, .listen, .unlisten: break
             case .connect(let key, let from, let to, _, _):
+                let (from, to) = (from.v4, to.v4)
                 let network = UInt16(to >> 8 & 0xff) - 1
                 let target = nodes.indices.first {
                     Self.nid($0, network: network).address == to

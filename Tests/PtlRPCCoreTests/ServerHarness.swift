@@ -278,6 +278,7 @@ struct ServerHarness {
             case .o2ib: preconditionFailure("these nodes are on TCP")
             case .pause, .resume, .listen, .unlisten: break
             case .connect(let key, let from, let to, _, _):
+                let (from, to) = (from.v4, to.v4)
                 let other = Int(to &- 0x7F00_0100)
                 guard (0...clients.count).contains(other) else {
                     withNode(node) { $0.closed(key, errno: 111, now: $1) }

@@ -15,8 +15,8 @@ import Testing
         try bench.run { recorder, _ in recorder.connections.count == 2 }
         let accepted = try #require(bench.recorder.accepted.first)
         #expect(accepted.listenerTag == 42)
-        #expect(accepted.peer.address == 0x7f02_0003)
-        #expect(accepted.localAddress == 0x7f04_0005)
+        #expect(accepted.peer.address == IPAddress(v4: 0x7f02_0003))
+        #expect(accepted.localAddress == IPAddress(v4: 0x7f04_0005))
         #expect(bench.transport.localEndpoint(of: client) == accepted.peer)
         #expect(
             bench.transport.peerEndpoint(of: client) == Endpoint(address: 0x7f04_0005, port: port))
@@ -25,6 +25,24 @@ import Testing
         bench.transport.setUserWord(6, of: client)
         bench.transport.close(client)
         #expect(bench.transport.userWord(of: client) == nil)
+    }
+
+    @Test func `both ends learn who they are over IPv6`() throws {
+        var bench = try Bench()
+        let home = IPAddress(high: 0, low: 1)
+        let listener = try bench.transport.listen(address: home, port: 0, tag: 43)
+        let port = try bench.port(of: listener)
+        let client = bench.transport.connect(id: 5, from: home, to: home, port: port)
+        try bench.run { recorder, _ in recorder.connections.count == 2 }
+        let accepted = try #require(bench.recorder.accepted.first)
+        #expect(accepted.listenerTag == 43)
+        #expect(accepted.localAddress == home && accepted.peer.address == home)
+        #expect(bench.transport.localEndpoint(of: client) == accepted.peer)
+        #expect(bench.transport.peerEndpoint(of: client) == Endpoint(address: home, port: port))
+        #expect(accepted.peer.description == "[::1]:\(accepted.peer.port)")
+        let nowhere = bench.transport.connect(
+            id: 6, from: home, to: home, port: accepted.peer.port)
+        try bench.run { _, transport in transport.userWord(of: nowhere) == nil }
     }
 
     @Test func `a refused connection is told with its errno, and not from inside connect`() throws {
@@ -272,7 +290,7 @@ import Testing
         let ports = bench.recorder.accepted.map(\.peer.port)
         #expect(Set(ports).count == 3)
         #expect(ports.allSatisfy { (512...1023).contains($0) })
-        #expect(bench.recorder.accepted.allSatisfy { $0.peer.address == address })
+        #expect(bench.recorder.accepted.allSatisfy { $0.peer.address.v4 == address })
     }
 
     @Test func `a listener rests when there are no descriptors, and works again afterwards`() async

@@ -55,7 +55,7 @@ import Testing
         for node in 1...nodeCount {
             #expect(bench.recorder.bytes[node] == pattern(100, seed: node))
         }
-        let addresses = Set(bench.recorder.accepted.map(\.peer.address))
+        let addresses = Set(bench.recorder.accepted.map(\.peer.address.v4))
         #expect(addresses == Set((1...nodeCount).map { 0x7f01_0000 + UInt32($0) }))
         #expect(bench.transport.socketCount == 2 * Int(nodeCount) + 1)
     }

@@ -23,6 +23,7 @@ enum Subject: UInt8, CaseIterable {
     case o2ibMessage, o2ibReject
     case requestV1, requestV2, requestV3, replyV1, replyV2, replyV3, savedReply
     case tcpNode, o2ibNode
+    case largeLNetHeader, largeNode
 
     func take(_ bytes: [UInt8]) {
         switch self {
@@ -37,7 +38,9 @@ enum Subject: UInt8, CaseIterable {
         case .lnetHeader:
             read(bytes, LNetHeader.init(parsing:)) { $0.encode(into: &$1) }
         case .pingInfo:
-            read(bytes, PingInfo.init(parsing:)) { $0.encode(into: &$1) }
+            // What METADATA says is passed over and never written.
+            read(
+                bytes, PingInfo.init(parsing:), { $0.encode(into: &$1) }, isRoundTrip: false)
         case .selftest:
             // Names that are no UTF-8 are read with replacement characters.
             read(
@@ -63,6 +66,9 @@ enum Subject: UInt8, CaseIterable {
                 as: saved.opcode, status: saved.status, preVersions: saved.preVersions)
         case .tcpNode: FuzzedNode.overTCP(bytes)
         case .o2ibNode: FuzzedNode.overRDMA(bytes)
+        case .largeLNetHeader:
+            read(bytes, LNetHeader.init(parsingLarge:)) { $0.encodeLarge(into: &$1) }
+        case .largeNode: FuzzedNode.overTCP(bytes, isLarge: true)
         }
     }
 

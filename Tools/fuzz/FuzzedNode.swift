@@ -8,6 +8,10 @@ import WireFormat
 struct FuzzedNode {
     private static let own = NID(address: 0x7F00_0101, type: .tcp)
     private static let peer = NID(address: 0x7F00_0102, type: .tcp)
+    private static let ownLarge = NID(
+        ip: IPAddress(high: 0x2001_0db8 << 32, low: 1), type: .tcp)
+    private static let peerLarge = NID(
+        ip: IPAddress(high: 0x2001_0db8 << 32, low: 2), type: .tcp)
     private static let ownRDMA = NID(address: 0x7F00_0101, type: .o2ib)
     private static let peerRDMA = NID(address: 0x7F00_0102, type: .o2ib)
 
@@ -27,7 +31,7 @@ struct FuzzedNode {
         var configuration = LNetConfiguration(
             nid: Self.own, incarnation: 1, acceptPort: 9880, seed: 1)
         configuration.otherNIDs = [
-            Self.ownRDMA, NID(address: 0x7F00_0103, type: .tcp, number: 1),
+            Self.ownRDMA, NID(address: 0x7F00_0103, type: .tcp, number: 1), Self.ownLarge,
         ]
         configuration.discovery = flags & 4 != 0
         configuration.routing = flags & 8 != 0
@@ -48,7 +52,10 @@ struct FuzzedNode {
     }
 
     /// The first byte: what the node is and who connects; the second: the size of the pieces.
-    static func overTCP(_ input: [UInt8]) {
+    ///
+    /// - Parameter isLarge: over IPv6, by protocol 4.
+    static func overTCP(_ input: [UInt8], isLarge: Bool = false) {
+        let (own, peer) = isLarge ? (ownLarge, peerLarge) : (Self.own, Self.peer)
         guard input.count >= 2 else { return }
         let flags = input[0]
         let piece = max(1, Int(input[1]) * 8)
@@ -56,21 +63,21 @@ struct FuzzedNode {
         let key: UInt64
         if flags & 1 != 0 {
             // The node connects, since it pings.
-            _ = node.core.ping(Self.peer, timeout: .seconds(1), now: node.now)
+            _ = node.core.ping(peer, timeout: .seconds(1), now: node.now)
             node.settle()
             guard let first = node.asked.first else { return }
             key = first
             node.core.established(key, now: node.now)
         } else {
             key = node.core.accepted(
-                remoteAddress: Self.peer.address, remotePort: 3000, on: Self.own, now: node.now)
+                remoteAddress: peer.ip, remotePort: 3000, on: own, now: node.now)
         }
         if flags & 2 != 0 {
             var writer = WireWriter()
-            if flags & 1 == 0 { AcceptorRequest(nid: Self.own).encode(into: &writer) }
+            if flags & 1 == 0 { AcceptorRequest(nid: own).encode(into: &writer) }
             SockLNDHello(
-                source: ProcessID(nid: Self.peer), destination: Self.own, incarnation: 5,
-                type: .control
+                version: isLarge ? SockLNDHello.largeVersion : SockLNDHello.currentVersion,
+                source: ProcessID(nid: peer), destination: own, incarnation: 5, type: .control
             ).encode(into: &writer)
             RawSpan.over(writer.bytes) { node.core.received(key, $0, now: node.now) }
         }

@@ -20,13 +20,16 @@ extern "C" {
 
 // MARK: Shared layouts
 
-/// An IPv4 address and a TCP port, both in host byte order.
+/// An address and a TCP port, in host byte order. One of IPv4 stands in `address`, and mapped
+/// (::ffff:a.b.c.d) in `high` and `low`; of one of IPv6 `address` is 0.
 struct fabric_endpoint {
+    uint64_t high;
+    uint64_t low;
     uint32_t address;
     uint16_t port;
     uint16_t reserved;
 };
-_Static_assert(sizeof(struct fabric_endpoint) == 8, "fabric_endpoint is 8 bytes");
+_Static_assert(sizeof(struct fabric_endpoint) == 24, "fabric_endpoint is 24 bytes");
 
 /// A run of bytes to send; laid out as `struct iovec`.
 struct fabric_slice {
@@ -56,6 +59,14 @@ _Static_assert(sizeof(struct fabric_event) == 16, "fabric_event is 16 bytes");
 
 /// A new non-blocking, close-on-exec IPv4 TCP socket. Returns its descriptor.
 int fabric_socket_create(void);
+
+/// A new non-blocking, close-on-exec TCP socket for IPv6 only. Returns its descriptor.
+int fabric_socket_create_v6(void);
+
+/// As their namesakes for IPv4. The address is its two halves, each in host byte order.
+int fabric_socket_bind_v6(int socket, uint64_t high, uint64_t low, uint16_t port);
+int fabric_socket_bind_privileged_v6(int socket, uint64_t high, uint64_t low, uint16_t first_port);
+int fabric_socket_connect_v6(int socket, uint64_t high, uint64_t low, uint16_t port);
 
 /// Binds to `address` and `port`; port 0 lets the kernel choose.
 int fabric_socket_bind(int socket, uint32_t address, uint16_t port);

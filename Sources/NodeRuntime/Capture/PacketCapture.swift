@@ -124,15 +124,16 @@ package final class PacketCapture {
     package func openedPair(_ word: UInt64, local: UInt32, peer: UInt32) {
         guard descriptor >= 0 else { return }
         pairs[word] = Flow(
-            local: Endpoint(address: local, port: 0), peer: Endpoint(address: peer, port: 0))
+            local: Endpoint(address: IPAddress(v4: local), port: 0),
+            peer: Endpoint(address: IPAddress(v4: peer), port: 0))
     }
 
     /// A message was posted, or came.
     package func message(_ word: UInt64, _ bytes: RawSpan, isOurs: Bool) {
         guard var flow = pairs[word], descriptor >= 0 else { return }
         frames.message(
-            from: isOurs ? flow.local.address : flow.peer.address,
-            to: isOurs ? flow.peer.address : flow.local.address,
+            from: isOurs ? flow.local.address.v4 : flow.peer.address.v4,
+            to: isOurs ? flow.peer.address.v4 : flow.local.address.v4,
             pair: Self.pairNumber(word, isOurs: isOurs),
             sequence: isOurs ? flow.sent : flow.received, bytes, at: Host.realtimeNanoseconds)
         if isOurs { flow.sent &+= 1 } else { flow.received &+= 1 }
@@ -144,7 +145,7 @@ package final class PacketCapture {
     package func wrote(_ word: UInt64, byteCount: Int, to address: UInt64, key: UInt32) {
         guard var flow = pairs[word], descriptor >= 0 else { return }
         let packets = frames.write(
-            from: flow.local.address, to: flow.peer.address,
+            from: flow.local.address.v4, to: flow.peer.address.v4,
             pair: Self.pairNumber(word, isOurs: true), sequence: flow.sent, byteCount: byteCount,
             address: address, key: key, at: Host.realtimeNanoseconds)
         flow.sent &+= UInt32(packets)

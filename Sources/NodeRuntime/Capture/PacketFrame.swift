@@ -1,3 +1,4 @@
+internal import Primitives
 internal import TCPTransport
 
 /// Records of a pcap file: frames of Ethernet as they would have been seen on a wire.
@@ -61,8 +62,13 @@ struct PacketFrame {
         let isOpening = flags.contains(.synchronize)
         let headerSize = isOpening ? 28 : 20
         let total = headerSize + (payload?.byteCount ?? 0)
-        begin(total, at: time)
-        network(6, from: source.address, to: destination.address, total)
+        if source.address.isV4 {
+            begin(total, at: time)
+            network(6, from: source.address.v4, to: destination.address.v4, total)
+        } else {
+            begin(total + 20, at: time)
+            network(6, from: source.address, to: destination.address, total)
+        }
         let start = bytes.count
         big(source.port)
         big(destination.port)
@@ -80,8 +86,10 @@ struct PacketFrame {
         }
         if let payload { append(payload) }
         var sum = InternetChecksum()
-        sum.add(source.address)
-        sum.add(destination.address)
+        for address in [source.address, destination.address] {
+            if !address.isV4 { for word in address.words.dropLast() { sum.add(word) } }
+            sum.add(address.v4)
+        }
         sum.add(UInt32(6) << 16 | UInt32(total))
         sum.add(bytes[start...])
         patch(sum.value, at: start + 16)
@@ -164,6 +172,24 @@ struct PacketFrame {
     }
 
     /// Ethernet's and IPv4's headers; `total` is what follows them.
+    /// Ethernet's and IPv6's header, which is 20 bytes longer than IPv4's.
+    private mutating func network(
+        _ protocolNumber: UInt8, from source: IPAddress, to destination: IPAddress, _ total: Int
+    ) {
+        for address in [destination, source] {
+            big(UInt16(0x0200))
+            big(address.v4)
+        }
+        big(UInt16(0x86dd))
+        big(UInt32(6) << 28)
+        big(UInt16(total))
+        bytes.append(protocolNumber)
+        bytes.append(64)
+        for address in [source, destination] {
+            for word in address.words { big(word) }
+        }
+    }
+
     private mutating func network(
         _ protocolNumber: UInt8, from source: UInt32, to destination: UInt32, _ total: Int
     ) {
@@ -249,5 +275,15 @@ struct InternetChecksum {
         var rest = sum
         while rest > 0xffff { rest = rest >> 16 &+ rest & 0xffff }
         return ~UInt16(truncatingIfNeeded: rest)
+    }
+}
+
+extension IPAddress {
+    /// In the order of the wire.
+    fileprivate var words: [UInt32] {
+        [
+            UInt32(truncatingIfNeeded: high >> 32), UInt32(truncatingIfNeeded: high),
+            UInt32(truncatingIfNeeded: low >> 32), UInt32(truncatingIfNeeded: low),
+        ]
     }
 }

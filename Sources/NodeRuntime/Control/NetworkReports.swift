@@ -316,7 +316,7 @@ struct FaultReport: Codable {
 
     private static func text(_ nid: NID) -> String {
         if nid == .any { return "*" }
-        return nid.address == .max ? "*@\(nid.networkName)" : "\(nid)"
+        return nid.address == .max && !nid.isLarge ? "*@\(nid.networkName)" : "\(nid)"
     }
 }
 
@@ -487,7 +487,7 @@ extension TickInterval {
 extension InterfaceReport {
     init(_ report: LNetInterfaceReport, _ configuration: LNetConfiguration, verbose: Bool) {
         self.init(nid: "\(report.nid)", status: report.isUp ? "up" : "down")
-        if let name = NetworkDevices.name(of: report.nid.address) { interfaces = [0: name] }
+        if let name = NetworkDevices.name(of: report.nid.ip) { interfaces = [0: name] }
         guard verbose else { return }
         statistics = TrafficReport(report.traffic)
         sent_stats = TypeReport(report.traffic.sent)

@@ -19,6 +19,19 @@
 /// | PUT   | ack_wmd 16 @0, match_bits 8 @16, hdr_data 8 @24, ptl_index 4 @32, offset 4 @36      |
 /// | GET   | return_wmd 16 @0, match_bits 8 @16, ptl_index 4 @24, src_offset 4 @28, sink_length 4 @32 |
 /// | REPLY | dst_wmd 16 @0                                                                       |
+///
+/// In its 16-byte-address form (`struct lnet_hdr`, on connections of socklnd's protocol 4) it has 96
+/// bytes: both NIDs take 20 (`NID.encodeLarge`), and everything behind them stands 24 bytes later.
+///
+/// | offset | size | field           |
+/// |-------:|-----:|-----------------|
+/// |      0 |   20 | `destination`   |
+/// |     20 |   20 | `source`        |
+/// |     40 |    4 | destination pid |
+/// |     44 |    4 | source pid      |
+/// |     48 |    4 | type            |
+/// |     52 |    4 | `payloadLength` |
+/// |     56 |   40 | `body`          |
 @frozen
 public struct LNetHeader: Hashable, Sendable, BitwiseCopyable {
     public var destination: ProcessID
@@ -49,6 +62,8 @@ public struct LNetHeader: Hashable, Sendable, BitwiseCopyable {
     }
 
     public static let encodedSize = 72
+    /// With NIDs of 20 bytes.
+    public static let largeEncodedSize = 96
     /// LNET_MTU: the longest payload of a PUT or REPLY.
     public static let payloadMax = 1 << 20
 
@@ -57,31 +72,47 @@ public struct LNetHeader: Hashable, Sendable, BitwiseCopyable {
         guard bytes.byteCount >= Self.encodedSize else {
             throw .truncated(need: Self.encodedSize, have: bytes.byteCount)
         }
-        destination = ProcessID(
-            nid: NID(rawValue: bytes.littleEndian(at: 0)), pid: bytes.littleEndian(at: 16))
-        source = ProcessID(
-            nid: NID(rawValue: bytes.littleEndian(at: 8)), pid: bytes.littleEndian(at: 20))
-        payloadLength = bytes.littleEndian(at: 28)
+        try self.init(
+            to: NID(rawValue: bytes.littleEndian(at: 0)),
+            from: NID(rawValue: bytes.littleEndian(at: 8)), rest: bytes.extracting(16..<72))
+    }
+
+    /// Reads the first 96 bytes, with NIDs of 20 bytes. Refuses what the other form refuses.
+    public init(parsingLarge bytes: RawSpan) throws(WireError) {
+        guard bytes.byteCount >= Self.largeEncodedSize else {
+            throw .truncated(need: Self.largeEncodedSize, have: bytes.byteCount)
+        }
+        try self.init(
+            to: NID(large: bytes, at: 0), from: NID(large: bytes, at: 20),
+            rest: bytes.extracting(40..<96))
+    }
+
+    /// - Parameter bytes: the 56 bytes behind the NIDs, alike in both forms.
+    @inline(__always)
+    private init(to: NID, from: NID, rest bytes: RawSpan) throws(WireError) {
+        destination = ProcessID(nid: to, pid: bytes.littleEndian(at: 0))
+        source = ProcessID(nid: from, pid: bytes.littleEndian(at: 4))
+        payloadLength = bytes.littleEndian(at: 12)
         let handle = WireHandle(
-            interfaceCookie: bytes.littleEndian(at: 32), objectCookie: bytes.littleEndian(at: 40))
-        let type: UInt32 = bytes.littleEndian(at: 24)
+            interfaceCookie: bytes.littleEndian(at: 16), objectCookie: bytes.littleEndian(at: 24))
+        let type: UInt32 = bytes.littleEndian(at: 8)
         var limit = 0
         switch type {
         case 0:
             body = .ack(
-                destination: handle, matchBits: bytes.littleEndian(at: 48),
-                mlength: bytes.littleEndian(at: 56))
+                destination: handle, matchBits: bytes.littleEndian(at: 32),
+                mlength: bytes.littleEndian(at: 40))
         case 1:
             body = .put(
-                ack: handle, matchBits: bytes.littleEndian(at: 48),
-                hdrData: bytes.littleEndian(at: 56), portal: bytes.littleEndian(at: 64),
-                offset: bytes.littleEndian(at: 68))
+                ack: handle, matchBits: bytes.littleEndian(at: 32),
+                hdrData: bytes.littleEndian(at: 40), portal: bytes.littleEndian(at: 48),
+                offset: bytes.littleEndian(at: 52))
             limit = Self.payloadMax
         case 2:
             body = .get(
-                returnTo: handle, matchBits: bytes.littleEndian(at: 48),
-                portal: bytes.littleEndian(at: 56), offset: bytes.littleEndian(at: 60),
-                sinkLength: bytes.littleEndian(at: 64))
+                returnTo: handle, matchBits: bytes.littleEndian(at: 32),
+                portal: bytes.littleEndian(at: 40), offset: bytes.littleEndian(at: 44),
+                sinkLength: bytes.littleEndian(at: 48))
         case 3:
             body = .reply(destination: handle)
             limit = Self.payloadMax
@@ -131,6 +162,21 @@ public struct LNetHeader: Hashable, Sendable, BitwiseCopyable {
         return words
     }
 
+    /// The 96 bytes of the form with NIDs of 20 bytes, as twelve little-endian words.
+    @inlinable
+    public var largeWords: InlineArray<12, UInt64> {
+        let small = words
+        let (to, from) = (destination.nid.largeWords, source.nid.largeWords)
+        var words = InlineArray<12, UInt64>(repeating: 0)
+        words[0] = Self.pair(to.0, to.1)
+        words[1] = Self.pair(to.2, to.3)
+        words[2] = Self.pair(to.4, from.0)
+        words[3] = Self.pair(from.1, from.2)
+        words[4] = Self.pair(from.3, from.4)
+        for index in 2..<9 { words[index + 3] = small[index] }
+        return words
+    }
+
     @inlinable
     static func pair(_ low: UInt32, _ high: UInt32) -> UInt64 {
         UInt64(high) << 32 | UInt64(low)
@@ -138,5 +184,10 @@ public struct LNetHeader: Hashable, Sendable, BitwiseCopyable {
 
     public func encode(into writer: inout WireWriter) {
         writer.words(words)
+    }
+
+    /// Writes the 96 bytes of the form with NIDs of 20 bytes.
+    public func encodeLarge(into writer: inout WireWriter) {
+        writer.words(largeWords)
     }
 }

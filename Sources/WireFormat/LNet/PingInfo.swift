@@ -10,13 +10,16 @@
 /// |     16 | 16 n | entries    | nid 8 @0, status 4 @8, size 4 @12                              |
 ///
 /// Entry 0 is 0@lo, and its status holds the sequence number of this information; its size is the
-/// size of the whole where LARGE_ADDR is set (what follows the entries then is not read here).
+/// size of the whole where LARGE_ADDR is set. Then entries of 24 bytes follow, of the NIDs with longer
+/// addresses: status 4, and the NID's 20 (`NID.encodeLarge`). Where PRIMARY_LARGE is set too the first
+/// of those is the primary NID. What METADATA says of more behind them is not read here.
 public struct PingInfo: Equatable, Sendable {
     public var features: Features
     public var pid: UInt32
     /// The status of entry 0: grows with every change of the interfaces.
     public var sequence: UInt32
-    /// The interfaces behind 0@lo; the first is the primary NID.
+    /// The interfaces behind 0@lo; the first is the primary NID. Large NIDs go on the wire only with
+    /// `Features.largeAddresses`, behind the small ones.
     public var interfaces: [Interface]
 
     public struct Interface: Equatable, Sendable {
@@ -47,6 +50,8 @@ public struct PingInfo: Equatable, Sendable {
         public static let multiRail = Features(rawValue: 8)
         public static let discovery = Features(rawValue: 16)
         public static let largeAddresses = Features(rawValue: 32)
+        public static let primaryLarge = Features(rawValue: 64)
+        public static let metadata = Features(rawValue: 128)
     }
 
     public init(
@@ -70,11 +75,17 @@ public struct PingInfo: Equatable, Sendable {
     /// What discovery asks for at first (LNET_PING_INFO_MIN_SIZE: 16 entries).
     public static let lengthMin = 16 + 16 * 16
     /// The longest that is read: lnet_interfaces_max entries.
-    public static let lengthMax = 16 + 16 * interfacesMax
+    public static let lengthMax = 16 + 24 * interfacesMax
     /// lnet_interfaces_max.
     public static let interfacesMax = 4096
 
-    public var encodedSize: Int { 16 + 16 * (interfaces.count + 1) }
+    public var encodedSize: Int {
+        let large = features.contains(.largeAddresses) ? largeCount : 0
+        return 16 + 16 * (interfaces.count - largeCount + 1) + Self.largeEntrySize * large
+    }
+
+    private var largeCount: Int { interfaces.reduce(0) { $0 + ($1.nid.isLarge ? 1 : 0) } }
+    private static let largeEntrySize = 4 + NID.largeEncodedSize
 
     /// Reads what `lnet_ping` accepts: the right magic, NI_STATUS, 0@lo first, all entries there.
     public init(parsing bytes: RawSpan) throws(WireError) {
@@ -108,20 +119,58 @@ public struct PingInfo: Equatable, Sendable {
                     nid: NID(rawValue: bytes.littleEndian(at: offset)),
                     status: bytes.littleEndian(at: offset + 8)))
         }
+        if features.contains(.largeAddresses) { try readLarge(bytes, behind: size) }
+    }
+
+    private mutating func readLarge(_ bytes: RawSpan, behind start: Int) throws(WireError) {
+        let told: UInt32 = bytes.littleEndian(at: 28)
+        let size = Int(told & ~3)
+        guard size >= start, size <= Self.lengthMax else {
+            throw .badLength(
+                field: "pi_ni[0].ns_msg_size", value: UInt64(told), limit: UInt64(Self.lengthMax))
+        }
+        guard bytes.byteCount >= size else { throw .truncated(need: size, have: bytes.byteCount) }
+        var large: [Interface] = []
+        var offset = start
+        while size - offset >= Self.largeEntrySize, large.count < Self.interfacesMax {
+            let nid: NID
+            do throws(WireError) {
+                nid = try NID(large: bytes, at: offset + 4)
+            } catch {
+                // What METADATA announces begins here.
+                guard features.contains(.metadata) else { throw error }
+                break
+            }
+            guard nid.isLarge else {
+                guard features.contains(.metadata) else {
+                    throw .badValue(field: "ns_nid.nid_size", value: nid.rawValue >> 56)
+                }
+                break
+            }
+            large.append(Interface(nid: nid, status: bytes.littleEndian(at: offset)))
+            offset += Self.largeEntrySize
+        }
+        interfaces =
+            features.contains(.primaryLarge) ? large + interfaces : interfaces + large
     }
 
     public func encode(into writer: inout WireWriter) {
         writer.u32(Self.magic)
         writer.u32(features.rawValue)
         writer.u32(pid)
-        writer.u32(UInt32(interfaces.count + 1))
+        writer.u32(UInt32(interfaces.count - largeCount + 1))
         writer.u64(NID.loopback.rawValue)
         writer.u32(sequence)
-        writer.u32(0)
-        for interface in interfaces {
+        writer.u32(features.contains(.largeAddresses) ? UInt32(encodedSize) : 0)
+        for interface in interfaces where !interface.nid.isLarge {
             writer.u64(interface.nid.rawValue)
             writer.u32(interface.status)
             writer.u32(0)
+        }
+        guard features.contains(.largeAddresses) else { return }
+        for interface in interfaces where interface.nid.isLarge {
+            writer.u32(interface.status)
+            interface.nid.encodeLarge(into: &writer)
         }
     }
 }

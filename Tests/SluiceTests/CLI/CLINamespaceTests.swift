@@ -54,6 +54,18 @@ import Testing
             try? FileManager.default.removeItem(at: directory)
         }
 
+        /// Gives the left node and the router addresses of IPv6 on the net between them.
+        func addIPv6() throws {
+            for (name, device, host) in [
+                ("left", "lnet0", 1), ("left", "lnet0", 3), ("router", "left", 2),
+            ] {
+                try ip([
+                    "-n", space(name), "addr", "add", "fd00:212::\(host)/64", "dev", device,
+                    "nodad",
+                ])
+            }
+        }
+
         private func space(_ name: String) -> String { "\(prefix)\(name)" }
 
         private func ip(_ arguments: [String]) throws {
@@ -141,5 +153,37 @@ import Testing
         #expect(dead.status != 0, "\(dead.output)")
         _ = try row.start("router", gateways, ["--routing"])
         try expectCrossing()
+    }
+
+    @Test(
+        .enabled(if: obstacle == nil, Comment(rawValue: obstacle ?? "")), .timeLimit(.minutes(2)))
+    func `nodes on IPv6 ping and discover each other, and their YAML comes back as it was`() throws
+    {
+        let row = try Row()
+        try row.addIPv6()
+        let (left, right) = ("fd00:212::1@tcp", "fd00:212::2@tcp")
+        _ = try row.start("left", left, [])
+        _ = try row.start("router", "\(right),10.212.1.254@tcp", [])
+        let answer = try row.net("left", "ping \(right) --timeout 5")
+        #expect(answer.status == 0, "\(answer.errors)")
+        #expect(answer.output.contains("primary nid: \(right)"), "\(answer.output)")
+        #expect(answer.output.contains("10.212.1.254@tcp"), "\(answer.output)")
+        let discovered = try row.net("left", "discover \(right)")
+        #expect(discovered.status == 0, "\(discovered.errors)")
+        #expect(discovered.output.contains("Multi-Rail: True"), "\(discovered.output)")
+        let known = try row.net("router", "peer show --peer \(left)")
+        #expect(known.output.contains("primary nid: \(left)"), "\(known.output)")
+        let shown = try row.net("left", "show")
+        #expect(shown.output.contains("nid: \(left)"), "\(shown.output)")
+        #expect(shown.output.contains("0: lnet0"), "\(shown.output)")
+        let added = try row.net("left", "add fd00:212::3@tcp5")
+        #expect(added.status == 0, "\(added.errors)")
+        let exported = try row.net("left", "export").output
+        #expect(exported.contains("nid: fd00:212::3@tcp5"), "\(exported)")
+        let file = row.directory.appending(path: "left.yaml")
+        try Data(exported.utf8).write(to: file)
+        let imported = try row.net("left", "import \(file.path)")
+        #expect(imported.status == 0, "\(imported.errors)")
+        #expect(try row.net("left", "export --backup").output.contains("fd00:212::3@tcp5"))
     }
 }

@@ -85,6 +85,11 @@ struct NetSelftestCommand: AsyncParsableCommand {
         guard time > 0, time <= 3600, interval >= 0.1, interval <= 3600 else {
             throw ValidationError("--time and --interval are seconds, at most 3600")
         }
+        let named = servers.nids + (clients?.nids ?? []) + (own?.nids ?? [])
+        if let large = named.first(where: \.isLarge) {
+            throw ValidationError(
+                "\(large): lnet_selftest's messages have room for IPv4 NIDs only; name one")
+        }
         guard !servers.nids.isEmpty, servers.nids.count <= 1024 else {
             throw ValidationError("--servers names 1 to 1024 nodes")
         }

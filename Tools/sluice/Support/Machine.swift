@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import Primitives
 import WireFormat
 
 /// What this machine can tell: addresses, memory, descriptors.
@@ -7,6 +8,17 @@ enum Machine {
     /// An address for a client of `server`: a random one of 127.64.0.0/10 on loopback, so that many
     /// clients live on one machine; else the one that the kernel would send from.
     static func clientNID(toReach server: NID) throws -> NID {
+        if server.isLarge {
+            let own = NID(
+                ip: try sourceAddressV6(toReach: server), type: server.type,
+                number: server.number)
+            guard own != server else {
+                throw Failure(
+                    "\(server) is this machine's own address, and the only one that leads there: "
+                        + "add another to the interface and name it with --nid")
+            }
+            return own
+        }
         if server.address >> 24 == 127 {
             var generator = SystemRandomNumberGenerator()
             let low = UInt32.random(in: 1..<0x40_0000 - 1, using: &generator)
@@ -16,6 +28,44 @@ enum Machine {
         return NID(
             address: try sourceAddress(toReach: server), type: server.type,
             number: server.number)
+    }
+
+    /// As `sourceAddress`, of IPv6.
+    private static func sourceAddressV6(toReach server: NID) throws -> IPAddress {
+        let socket = Glibc.socket(AF_INET6, Int32(SOCK_DGRAM.rawValue), 0)
+        guard socket >= 0 else { throw Failure("no socket to be had: \(errnoText())") }
+        defer { close(socket) }
+        let ip = server.ip
+        var peer = sockaddr_in6()
+        peer.sin6_family = sa_family_t(AF_INET6)
+        peer.sin6_port = in_port_t(988).bigEndian
+        // SAFETY: the address is 16 bytes of plain memory.
+        unsafe withUnsafeMutableBytes(of: &peer.sin6_addr) { bytes in
+            unsafe bytes.storeBytes(of: ip.high.bigEndian, as: UInt64.self)
+            unsafe bytes.storeBytes(of: ip.low.bigEndian, toByteOffset: 8, as: UInt64.self)
+        }
+        // SAFETY: both structs are IPv6 socket addresses of the size that is passed.
+        let connected = unsafe withUnsafePointer(to: &peer) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                unsafe connect(socket, $0, socklen_t(MemoryLayout<sockaddr_in6>.size))
+            }
+        }
+        guard connected == 0 else { throw Failure("no route to \(server): \(errnoText())") }
+        var own = sockaddr_in6()
+        var size = socklen_t(MemoryLayout<sockaddr_in6>.size)
+        let named = unsafe withUnsafeMutablePointer(to: &own) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                unsafe getsockname(socket, $0, &size)
+            }
+        }
+        guard named == 0 else { throw Failure("no route to \(server): \(errnoText())") }
+        // SAFETY: as above.
+        return unsafe withUnsafeBytes(of: &own.sin6_addr) { bytes in
+            IPAddress(
+                high: UInt64(bigEndian: unsafe bytes.loadUnaligned(as: UInt64.self)),
+                low: UInt64(
+                    bigEndian: unsafe bytes.loadUnaligned(fromByteOffset: 8, as: UInt64.self)))
+        }
     }
 
     /// The address from which datagrams to `server` would go; nothing is sent.
