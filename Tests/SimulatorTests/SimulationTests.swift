@@ -69,6 +69,19 @@ import Testing
         if let violation = outcome.violation { Issue.record("SEED=\(seed) \(violation)") }
     }
 
+    @Test(arguments: [268, 884] as [UInt64])
+    func `a seed with late clients and crashes that failed once comes through`(seed: UInt64) {
+        let outcome = run(seed) {
+            $0.duration = .seconds(15)
+            $0.operationsPerSecond = 60
+            $0.fixedRates = [
+                (.upgrade, 60), (.abort, 10), (.batch, 0.7), (.reset, 0.01), (.slowDisk, 0.1),
+                (.hang, 10), (.crash, 8), (.oldPeer, 0.4),
+            ]
+        }
+        if let violation = outcome.violation { Issue.record("SEED=\(seed) \(violation)") }
+    }
+
     @Test func `what a run has reached can be told of every state`() {
         var configuration = SimulationConfiguration(seed: 1)
         configuration.duration = .seconds(5)

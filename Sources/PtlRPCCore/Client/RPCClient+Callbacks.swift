@@ -45,11 +45,16 @@ extension RPCClient {
                 body: body))
     }
 
-    /// By the handle that the import gave at connect; else by the server's node, if only one of
-    /// the imports lives there.
+    /// By the handle that the import gave at connect, from wherever its target may be: the import may
+    /// have lost the connection, and try the next place, while the server believes in it still. Else by
+    /// the server's node, if only one of the imports lives there.
     private func findImport(_ handle: UInt64, _ nid: NID) -> Int? {
         let index = handle &- configuration.clientHandle
-        if index < UInt64(imports.count), imports[Int(index)].nid == nid { return Int(index) }
+        if index < UInt64(imports.count),
+            imports[Int(index)].endpoints.contains(where: { $0.nid == nid })
+        {
+            return Int(index)
+        }
         var found: Int?
         for index in imports.indices where imports[index].nid == nid {
             guard found == nil else { return nil }

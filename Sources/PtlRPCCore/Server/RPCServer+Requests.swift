@@ -273,10 +273,6 @@ extension RPCServer {
             start(request, lnet: &lnet)
             return
         }
-        if exports[index].isFenced {
-            refuse(request, .tryAgain, lnet: &lnet)
-            return
-        }
         exports[index].makeSlots()
         let tag = Int(request.tag) - 1
         let xid = exports[index].slots[tag].xid
@@ -290,14 +286,14 @@ extension RPCServer {
             let slot = exports[index].slots[tag]
             sendSaved(slot, request, lnet: &lnet)
         case .empty:
-            start(request, lnet: &lnet)
+            startUnlessFenced(request, lnet: &lnet)
         case .refused
         where xid == request.xid && !request.isReplay && !request.flags.contains(.resent):
             // Who sends it again says so. This one was under way twice, and its client may have used
             // the tag for the next by now.
             counters.duplicates += 1
         case .refused where xid <= request.xid, .finished where xid <= request.xid:
-            start(request, lnet: &lnet)
+            startUnlessFenced(request, lnet: &lnet)
         case .inProgress where xid < request.xid:
             // The client has forgotten the update that still holds the tag.
             counters.violations += 1
@@ -307,6 +303,16 @@ extension RPCServer {
         case .inProgress, .refused, .finished:
             counters.obsolete += 1
         }
+    }
+
+    /// A fenced client begins nothing. What it had done before is answered from the record all the same:
+    /// told to try again it would do it once more.
+    private mutating func startUnlessFenced(_ request: PendingRequest, lnet: inout LNetCore) {
+        guard !exports[request.export].isFenced else {
+            refuse(request, .tryAgain, lnet: &lnet)
+            return
+        }
+        start(request, lnet: &lnet)
     }
 
     /// A client of the clean record may ask again for what is on record, and for nothing else.
