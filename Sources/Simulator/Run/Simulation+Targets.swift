@@ -108,6 +108,12 @@ extension Simulation {
         _ place: Int, _ standby: (node: Int, versions: ClosedRange<ProtocolVersion>)
     ) -> Bool {
         let site = targets[place]
+        // A store of which no group has reached the disk is new, whoever had it.
+        var isEmpty = true
+        site.store.scan(.meta, from: [0]) { _, _ in
+            isEmpty = false
+            return false
+        }
         // The group with the clean record may have reached the disk although nobody was told.
         var hasRecord = false
         site.store.scan(.reservations, from: [0]) { _, _ in
@@ -126,7 +132,9 @@ extension Simulation {
             }
             return false
         }
-        if !site.hasStoppedClean, !hasRecord, standby.versions != site.versions, site.wasUsed {
+        if !site.hasStoppedClean, !hasRecord, !isEmpty, standby.versions != site.versions,
+            site.wasUsed
+        {
             fail(.startAccepted, "\(site.name) from \(site.versions) to \(standby.versions)")
         }
         began(place, standby.node, standby.versions)
