@@ -37,7 +37,7 @@ import Testing
             }
         }
         let ratios = try #require(result["ratios"] as? [[String: Any]])
-        #expect(ratios.count == 4)
+        #expect(ratios.count == 5)
     }
 
     @Test func `bench rpc counts calls of one client and one server`() throws {
