@@ -226,7 +226,7 @@ import Testing
         func text(_ protocols: String, _ nids: (Int, Int)) -> String {
             """
             protocol: \(protocols)
-            defaults: {preflush: 0.2, late: wait}
+            defaults: {preflush: 0.2, late: leave-behind}
             servers:
               - target: ost0
                 next: \(stage.net).\(nids.1)
